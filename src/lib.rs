@@ -1,0 +1,4 @@
+//! trackpost
+pub mod event;
+pub mod mail;
+pub mod token;

@@ -1,0 +1,18 @@
+//! The words that every other module uses: addresses, the envelope, SMTP replies, outcomes.
+//!
+//! Values of these types are checked when they are made and never again. Nothing here reads a clock, a file or a
+//! socket, and nothing here knows about MIME: that is [`crate::mime`].
+
+mod address;
+mod envelope;
+mod id;
+mod outcome;
+mod received;
+mod reply;
+
+pub use address::{Address, AddressError, DomainError, DomainName};
+pub use envelope::{Body, Envelope, Notify, Recipient, Return};
+pub use id::QueueId;
+pub use outcome::{Outcome, Status};
+pub use received::{Protocol, Trace, received_header, rfc5322_date};
+pub use reply::{Enhanced, Reply};
