@@ -1,4 +1,7 @@
 //! trackpost
+pub mod domain;
 pub mod event;
+pub mod keys;
 pub mod mail;
+pub mod retry;
 pub mod token;

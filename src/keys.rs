@@ -1,0 +1,154 @@
+//! Secrets in files of their own under `DATA_DIR/keys` (0600), apart from log and store: they alone decide whether
+//! links that were sent go on working, so they are what a backup must hold.
+//!
+//! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever.
+
+use crate::token::TokenKey;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The folder of the keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    dir: PathBuf,
+}
+
+/// Why keys cannot be used. Always the operator's to mend; the text names the file.
+#[derive(Debug)]
+pub enum KeyError {
+    Io(PathBuf, io::Error),
+    /// Others than the owner may read the file.
+    Exposed(PathBuf, u32),
+    Malformed(PathBuf),
+    /// All 256 ids of token keys are taken.
+    Exhausted,
+}
+
+impl Keys {
+    /// Opens the folder and makes it, with a first token key, where there is none.
+    pub fn open(data_dir: &Path) -> Result<(Self, Vec<TokenKey>), KeyError> {
+        let keys = Self { dir: data_dir.join("keys") };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&keys.dir)
+            .map_err(|e| KeyError::Io(keys.dir.clone(), e))?;
+        let mut tokens = keys.token_keys()?;
+        if tokens.is_empty() {
+            tokens.push(keys.rotate_token_key()?);
+        }
+        Ok((keys, tokens))
+    }
+
+    /// All token keys, by id.
+    pub fn token_keys(&self) -> Result<Vec<TokenKey>, KeyError> {
+        let mut found = Vec::new();
+        let entries = fs::read_dir(&self.dir).map_err(|e| KeyError::Io(self.dir.clone(), e))?;
+        for entry in entries {
+            let path = entry.map_err(|e| KeyError::Io(self.dir.clone(), e))?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+            let Some(id) = name.strip_prefix("token-").and_then(|n| n.strip_suffix(".key")) else { continue };
+            let id = id.parse::<u8>().map_err(|_| KeyError::Malformed(path.clone()))?;
+            found.push(TokenKey { id, secret: read_secret(&path)? });
+        }
+        found.sort_by_key(|key| key.id);
+        Ok(found)
+    }
+
+    /// Adds a token key, with which all links are signed from now on; the earlier ones go on verifying.
+    pub fn rotate_token_key(&self) -> Result<TokenKey, KeyError> {
+        let id = match self.token_keys()?.last() {
+            Some(newest) => newest.id.checked_add(1).ok_or(KeyError::Exhausted)?,
+            None => 1,
+        };
+        let path = self.dir.join(format!("token-{id}.key"));
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|e| KeyError::Io(path.clone(), io::Error::other(e.to_string())))?;
+        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_new(&path, text.as_bytes()).map_err(|e| KeyError::Io(path, e))?;
+        Ok(TokenKey { id, secret })
+    }
+}
+
+/// Writes a file that appears whole or not at all, readable by its owner alone.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let _ = fs::remove_file(&unfinished);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        Some(dir) => fs::File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
+    let fail = |e| KeyError::Io(path.to_owned(), e);
+    let mode = fs::metadata(path).map_err(fail)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed(path.to_owned(), mode));
+    }
+    let text = fs::read(path).map_err(fail)?;
+    let text = text.trim_ascii();
+    let malformed = || KeyError::Malformed(path.to_owned());
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(malformed());
+    }
+    let mut secret = [0; 32];
+    for (byte, digits) in secret.iter_mut().zip(text.chunks_exact(2)) {
+        let digits = std::str::from_utf8(digits).map_err(|_| malformed())?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
+    }
+    Ok(secret)
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
+            Self::Exposed(path, mode) => {
+                write!(f, "{}: mode {mode:04o} lets others read this key; chmod 600 it", path.display())
+            }
+            Self::Malformed(path) => write!(f, "{}: not a key file: 64 hex digits are expected", path.display()),
+            Self::Exhausted => f.write_str("all 256 token key ids are in use"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn keys_are_made_once_rotated_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, first) = Keys::open(dir.path()).unwrap();
+        assert_eq!(first.len(), 1);
+        let second = keys.rotate_token_key().unwrap();
+        let (_, both) = Keys::open(dir.path()).unwrap();
+        assert_eq!(both.iter().map(|k| k.id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((both[0].secret, both[1].secret), (first[0].secret, second.secret));
+        assert_ne!(first[0].secret, second.secret);
+    }
+
+    #[test]
+    fn exposed_and_malformed_keys_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _) = Keys::open(dir.path()).unwrap();
+        let path = dir.path().join("keys/token-1.key");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(keys.token_keys(), Err(KeyError::Exposed(_, 0o644))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "xyz").unwrap();
+        assert!(matches!(keys.token_keys(), Err(KeyError::Malformed(_))));
+    }
+}
