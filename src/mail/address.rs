@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let table: &[(&str, Result<(&str, Option<&str>), AddressError>)] = &[
+        type Parts = (&'static str, Option<&'static str>);
+        let table: &[(&str, Result<Parts, AddressError>)] = &[
             ("a@example.com", Ok(("a", Some("example.com")))),
             ("a%b@c", Ok(("a%b", Some("c")))),
             ("a!b@c", Ok(("a!b", Some("c")))),
