@@ -26,7 +26,7 @@ class Field:
     value: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
     """`header` and `body` are (start, end) offsets in the message; the blank line lies between them."""
 
