@@ -60,7 +60,7 @@ def main(arguments=None):
         for path, data in files_of(archive):
             for message in messages(data):
                 collected.add(source, archive.name, path, message)
-            if path.endswith((".html", ".htm")) and 2_000 < len(data) < 300_000 and b"<table" in data.lower() and b"href=" in data:
+            if path.endswith((".html", ".htm")) and is_template(data):
                 templates.setdefault(hashlib.sha256(data).digest(), (f"{archive.name}:{path}", data))
     made = [(path, label, message) for path, data in templates.values() for label, message in wrapped(data)]
     for path, label, message in made[:: -(-len(made) // options.generated) or 1]:
@@ -211,6 +211,12 @@ def is_message(data):
     header = re.split(rb"\r?\n\r?\n", data[:100_000], maxsplit=1)
     lines = re.split(rb"\r?\n(?![ \t])", header[0])
     return len(header) == 2 and all(FIELD.match(line) for line in lines) and len(set(m.lower() for m in OF_MAIL.findall(header[0]))) >= 2
+
+
+def is_template(data):
+    """HTML that could be a letter: tables, and links that could be tracked."""
+    links = re.findall(rb"<a\b[^>]*\bhref\s*=\s*[\"']?https?://", data, re.I)
+    return 2_000 < len(data) < 300_000 and b"<table" in data.lower() and len(links) >= 3
 
 
 def with_sender(data, address):

@@ -146,7 +146,8 @@ def leaf_reason(leaf, data):
         return "embedded-message"
     if leaf.type == "text/x-amp-html":
         return "amp"
-    if leaf.type != "text/html":
+    if leaf.type != "text/html" or (leaf.header[1] == leaf.body[0] and leaf.header[0] != leaf.header[1]):
+        # An HTML part that ends with its header has no body to show; bytes put there would be header.
         return "not-html"
     if leaf.disposition == "attachment":
         return "attachment"
