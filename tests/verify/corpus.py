@@ -42,14 +42,18 @@ CRATES = ["mail-parser@0.11.9", "mailparse@0.16", "mail-auth@0.13", "mail-builde
 
 LARGEST = 4 << 20
 FIELD = re.compile(rb"[!-9;-~]+:[ \t\r\n]?")
-OF_MAIL = re.compile(rb"(?im)^(from|to|subject|date|received|return-path|message-id|mime-version|content-type|delivered-to)[ \t]*:")
+OF_MAIL = re.compile(
+    rb"(?im)^(from|to|subject|date|received|return-path|message-id|mime-version|content-type|delivered-to)[ \t]*:"
+)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--from", dest="sender", help="the address that the From field of each message shall name")
-    parser.add_argument("--generated", type=int, default=2000, help="how many of the wrapped templates are taken, evenly")
+    parser.add_argument(
+        "--generated", type=int, default=2000, help="how many of the wrapped templates are taken, evenly"
+    )
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     archives = folder / "archives"
@@ -101,7 +105,9 @@ class Collected:
         for source, count in sorted(self.counts.items(), key=lambda item: -item[1]):
             print(f"{count:6} {source}, {self.html[source]} with HTML")
         found = sum(self.counts.values()) - self.counts["generated"]
-        print(f"{found} messages found, {self.counts['generated']} generated from templates; left out: {dict(self.left_out)}")
+        print(
+            f"{found} messages found, {self.counts['generated']} generated from templates; left out: {dict(self.left_out)}"
+        )
 
 
 # --- fetching ----------------------------------------------------------------------------------------
@@ -121,7 +127,9 @@ def fetched(archives):
         yield from (("pypi:" + name, path) for path in run_once(name, archives / "pypi" / name, command))
     for name in NPM:
         slug = name.replace("/", "-").strip("@")
-        yield from (("npm:" + name, path) for path in run_once(name, archives / "npm" / slug, ["npm", "pack", "--silent", name]))
+        yield from (
+            ("npm:" + name, path) for path in run_once(name, archives / "npm" / slug, ["npm", "pack", "--silent", name])
+        )
     for name in CRATES:
         yield from (("crate:" + name, path) for path in crate(name, archives / "crates"))
 
@@ -129,13 +137,22 @@ def fetched(archives):
 def run_once(name, folder, command, environment=None):
     """The archives that a command leaves in a folder; it is not run where there are some."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = [p for p in folder.iterdir() if re.search(r"\.(tgz|zip|tar\.\w+|crate)$", p.name) and ".debian." not in p.name]
+    found = [
+        p for p in folder.iterdir() if re.search(r"\.(tgz|zip|tar\.\w+|crate)$", p.name) and ".debian." not in p.name
+    ]
     if not found and not (folder / "missing").exists():
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=300)
-        found = [p for p in folder.iterdir() if re.search(r"\.(tgz|zip|tar\.\w+|crate)$", p.name) and ".debian." not in p.name]
+        found = [
+            p
+            for p in folder.iterdir()
+            if re.search(r"\.(tgz|zip|tar\.\w+|crate)$", p.name) and ".debian." not in p.name
+        ]
         if not found:
             (folder / "missing").touch()
-            print(f"not to be had: {name}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}", file=sys.stderr)
+            print(
+                f"not to be had: {name}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}",
+                file=sys.stderr,
+            )
     return sorted(found)
 
 
@@ -165,7 +182,9 @@ def crate(name, folder):
         (project / "src").mkdir(parents=True, exist_ok=True)
         (project / "src" / "lib.rs").touch()
         package, _, version = name.partition("@")
-        (project / "Cargo.toml").write_text(f'[package]\nname = "x"\nedition = "2021"\n[workspace]\n[dependencies]\n{package} = "{version}"\n')
+        (project / "Cargo.toml").write_text(
+            f'[package]\nname = "x"\nedition = "2021"\n[workspace]\n[dependencies]\n{package} = "{version}"\n'
+        )
         subprocess.run(["cargo", "fetch", "-q"], cwd=project, capture_output=True, timeout=300)
     lock = project / "Cargo.lock"
     if not lock.exists():
@@ -210,7 +229,11 @@ def messages(data):
 def is_message(data):
     header = re.split(rb"\r?\n\r?\n", data[:100_000], maxsplit=1)
     lines = re.split(rb"\r?\n(?![ \t])", header[0])
-    return len(header) == 2 and all(FIELD.match(line) for line in lines) and len(set(m.lower() for m in OF_MAIL.findall(header[0]))) >= 2
+    return (
+        len(header) == 2
+        and all(FIELD.match(line) for line in lines)
+        and len(set(m.lower() for m in OF_MAIL.findall(header[0]))) >= 2
+    )
 
 
 def is_template(data):
@@ -247,7 +270,10 @@ def wrapped(html):
                 body = base64.encodebytes(raw).replace(b"\n", b"\r\n")
             else:
                 body = raw
-            part = f"Content-Type: text/html; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + body
+            part = (
+                f"Content-Type: text/html; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+                + body
+            )
             yield f"{charset} {encoding}", structure((i + j) % 3, part)
 
 
@@ -258,7 +284,14 @@ def structure(kind, part):
     plain = b"Content-Type: text/plain; charset=utf-8\r\n\r\nPlain\r\n"
     subtype, parts = (b"alternative", [plain, part]) if kind == 1 else (b"mixed", [part, plain])
     inner = b"".join(b"--=_b0undary\r\n" + p + b"\r\n" for p in parts)
-    return head + b'Content-Type: multipart/' + subtype + b'; boundary="=_b0undary"\r\n\r\n' + inner + b"--=_b0undary--\r\n"
+    return (
+        head
+        + b"Content-Type: multipart/"
+        + subtype
+        + b'; boundary="=_b0undary"\r\n\r\n'
+        + inner
+        + b"--=_b0undary--\r\n"
+    )
 
 
 if __name__ == "__main__":

@@ -5,19 +5,26 @@ fixtures; it is no model of the relay.
 """
 
 import base64
+import http.server
 import re
+import threading
 import unittest
+
+import webencodings
 
 import fixtures
 import mime
 import plan
+import urls
 import verify
 
 HOST = "https://links.shop.example.com"
 
 
 def token(index, destination=b"", recipient=0, message=b"\x11" * 16):
-    numbers = bytes([recipient]) + (bytes([index]) if index is not None else b"")
+    numbers = bytes([recipient]) + (
+        b"" if index is None else bytes([index]) if index < 128 else (index | 0x8000).to_bytes(2, "big")
+    )
     raw = b"\x01\x07" + message + numbers + destination + b"\xee" * 16
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
@@ -32,9 +39,9 @@ def send(original, policy=plan.Policy()):
         charset = plan.html_text(part, original)[1]
         edits = []
         for match in re.finditer(rb"\bhref=(\"|')(.*?)\1", text, re.I | re.S):
-            quoted = plan.webencodings.lookup(charset).codec_info.decode(match[0][5:])[0]
+            quoted = webencodings.lookup(charset).codec_info.decode(match[0][5:])[0]
             value = plan.tags(f"<a href={quoted}>")[0][1]["href"]
-            if index < len(wanted) and plan.judge(value, charset)[1] == wanted[index]:
+            if index < len(wanted) and urls.judge(value, charset)[1] == wanted[index]:
                 edits.append((*match.span(2), HOST.encode() + b"/c/" + token(index, wanted[index].encode())))
                 index += 1
         if todo.pixel and part is todo.html[-1]:
@@ -53,7 +60,9 @@ def splice(body, encoding, edits):
         for start, end, value in reversed(edits):
             text = text[:start] + value + text[end:]
         packed = base64.b64encode(text)
-        return b"\r\n".join(packed[i : i + width] for i in range(0, len(packed), width)) + b"\r\n" * body.endswith(b"\r\n")
+        return b"\r\n".join(packed[i : i + width] for i in range(0, len(packed), width)) + b"\r\n" * body.endswith(
+            b"\r\n"
+        )
     if encoding != "quoted-printable":
         for start, end, value in reversed(edits):
             body = body[:start] + value + body[end:]
@@ -86,9 +95,30 @@ class Passes(unittest.TestCase):
             self.assertTrue(data.endswith(b"\r\n"), name)
 
     def test_what_is_right_passes(self):
-        for name in ("newsletter", "minimal", "receipt", "base64", "base64-other-lines", "two-html-parts", "forwarded", "related-images",
-                     "outlook-conditional", "eightbit", "charset-windows-1252", "charset-gbk", "charset-koi8-r", "no-end-tags",
-                     "preamble-epilogue", "odd-boundaries", "amp", "excluded-links", "own-host", "schemes", "invitation", "entities"):
+        for name in (
+            "newsletter",
+            "minimal",
+            "receipt",
+            "base64",
+            "base64-other-lines",
+            "two-html-parts",
+            "forwarded",
+            "related-images",
+            "outlook-conditional",
+            "eightbit",
+            "charset-windows-1252",
+            "charset-gbk",
+            "charset-koi8-r",
+            "no-end-tags",
+            "preamble-epilogue",
+            "odd-boundaries",
+            "amp",
+            "excluded-links",
+            "own-host",
+            "schemes",
+            "invitation",
+            "entities",
+        ):
             with self.subTest(name):
                 data = fixtures.load(name)[0]
                 report = fixtures.check_sent(name, send(data))
@@ -99,7 +129,11 @@ class Passes(unittest.TestCase):
         for name in fixtures.names():
             data, policy, expect, _ = fixtures.load(name)
             if not expect["rewritten"] and not expect["pixel"]:
-                sent = re.sub(rb"(?im)^x-trackpost-[^:]*:.*\r\n(?:[ \t].*\r\n)*", b"", data, count=1) if name.startswith("track-") else data
+                sent = (
+                    re.sub(rb"(?im)^x-trackpost-[^:]*:.*\r\n(?:[ \t].*\r\n)*", b"", data, count=1)
+                    if name.startswith("track-")
+                    else data
+                )
                 self.assertEqual(fixtures.check_sent(name, b"Received: by b\r\n" + sent)["violations"], [], name)
 
     def test_signed_by_the_relay(self):
@@ -115,13 +149,51 @@ class Passes(unittest.TestCase):
     def test_downgraded_for_a_hop_without_8bitmime(self):
         data = fixtures.load("charset-unlabelled")[0]
         sent = send(data)
-        cut = sent.index(b"\r\n\r\n") + 4
-        quoted = b"".join(b"=%02X" % b if b > 126 or b == 61 else bytes([b]) for b in sent[cut:])
-        quoted = b"\r\n".join(b"=\r\n".join(line[i : i + 70] for i in range(0, len(line), 70)) or b"" for line in quoted.split(b"\r\n"))
-        quoted = re.sub(rb"=(=\r\n)([0-9A-F]{2})|=([0-9A-F])=\r\n([0-9A-F])", rb"\1=\2\3\4", quoted)
-        changed = sent[:cut].replace(b"8bit", b"quoted-printable") + quoted
+        changed = quoted_whole(sent).replace(b"8bit", b"quoted-printable", 1)
         self.assertEqual(kinds(data, changed, downgraded=True), [])
         self.assertIn("recoded", kinds(data, changed))
+
+    def test_quoted_printable_where_a_line_would_be_too_long(self):
+        for name, field in (("long-line", b"7bit"), ("long-line-no-field", None)):
+            data = fixtures.load(name)[0]
+            sent = quoted_whole(send(data))
+            if field:
+                sent = sent.replace(field, b"quoted-printable", 1)
+            else:
+                sent = sent.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", 1)
+            self.assertEqual(fixtures.check_sent(name, sent)["violations"], [])
+
+    def test_every_link_is_followed(self):
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                clicked = self.path.startswith("/c/")
+                self.send_response(302 if clicked else 200)
+                if clicked:
+                    self.send_header(
+                        "Location", verify.read_token(self.path[3:].encode(), True)["destination"] + self.server.spoiled
+                    )
+                self.end_headers()
+                self.wfile.write(b"" if clicked else b"GIF89a")
+
+            def log_message(self, *_):
+                pass
+
+        data = fixtures.load("newsletter")[0]
+        with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            for server.spoiled, faults in (("", 0), ("x", 21)):
+                report = verify.verify(data, send(data))
+                verify.resolve(report, f"http://127.0.0.1:{server.server_port}")
+                self.assertEqual([v["kind"] for v in report["violations"]], ["resolve"] * faults)
+            server.shutdown()
+
+
+def quoted_whole(sent):
+    """A message of one part with its body in quoted-printable; the field is the caller's."""
+    head, blank, body = sent.partition(b"\r\n\r\n")
+    body = re.sub(rb"[^\r\n !-<>-~]", lambda m: b"=%02X" % m[0][0], body)
+    lines = (re.findall(rb"(?:=[0-9A-F]{2}|[^=]){1,24}", line) or [b""] for line in body.split(b"\r\n"))
+    return head + blank + b"\r\n".join(b"=\r\n".join(pieces) for pieces in lines)
 
 
 def replace(old, new, count=1):
@@ -174,14 +246,37 @@ class Damage(unittest.TestCase):
         ("newsletter", edit_html(lambda t: t), "qp"),
         ("newsletter", edit_html(lambda t: t.replace(b'width="1"', b'width="100"')), "pixel"),
         ("newsletter", edit_html(lambda t: t.replace(b'height="1"', b'height="1" style="display: none"')), "pixel"),
-        ("newsletter", edit_html(lambda t: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)(.*?)(</body>)", rb"\2\3", t)), "pixel"),
+        (
+            "newsletter",
+            edit_html(lambda t: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)(.*?)(</body>)", rb"\2\3", t)),
+            "pixel",
+        ),
         ("newsletter", edit_html(lambda t: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)", rb"\1\1", t)), "pixel"),
         ("newsletter", edit_html(lambda t: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)(</body>)", rb"\2\1", t)), "pixel"),
         ("newsletter", replace(b"<a href=3D", b"<a  href=3D"), "html-bytes"),
         ("newsletter", lambda s: s[: s.index(b"<h1")] + s[s.index(b"<h1") :].replace(b"=\r\n", b"", 1), "qp"),
-        ("outlook-conditional", lambda s: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)", b"", s).replace(b"<!-- a", re.search(rb"<img src=\"[^\"]*/o/[^>]*>", s)[0] + b"<!-- a"), "pixel"),
-        ("outlook-conditional", lambda s: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)", b"", s).replace(b" a comment", re.search(rb"<img src=\"[^\"]*/o/[^>]*>", s)[0] + b" a comment"), "dom"),
-        ("outlook-conditional", replace(b"https://shop.example.com/in-a-comment", HOST.encode() + b"/c/" + token(9, b"https://shop.example.com/in-a-comment")), "coverage"),
+        (
+            "outlook-conditional",
+            lambda s: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)", b"", s).replace(
+                b"<!-- a", re.search(rb"<img src=\"[^\"]*/o/[^>]*>", s)[0] + b"<!-- a"
+            ),
+            "pixel",
+        ),
+        (
+            "outlook-conditional",
+            lambda s: re.sub(rb"(<img src=\"[^\"]*/o/[^>]*>)", b"", s).replace(
+                b" a comment", re.search(rb"<img src=\"[^\"]*/o/[^>]*>", s)[0] + b" a comment"
+            ),
+            "dom",
+        ),
+        (
+            "outlook-conditional",
+            replace(
+                b"https://shop.example.com/in-a-comment",
+                HOST.encode() + b"/c/" + token(9, b"https://shop.example.com/in-a-comment"),
+            ),
+            "coverage",
+        ),
         ("minimal", retoken(lambda raw: raw.replace(b"shop.example", b"shop.axample")), "destination"),
         ("minimal", retoken(lambda raw: b"\x02" + raw[1:]), "token"),
         ("minimal", retoken(lambda raw: raw[:2] + b"\x22" * 16 + raw[18:]), "token"),
@@ -194,11 +289,34 @@ class Damage(unittest.TestCase):
         ("eightbit", lambda s: s.replace("Où".encode(), b"O\xf9"), "html-bytes"),
         ("eightbit", replace(b"\r\n<img", b"<img"), "html-bytes"),
         ("forwarded", replace(b"X-Trackpost-Track: none\r\n", b""), "protected"),
-        ("forwarded", replace(b"https://shop.example.com/in-part", HOST.encode() + b"/c/" + token(3, b"https://shop.example.com/in-part")), "protected"),
-        ("amp", replace(b"https://shop.example.com/amp", HOST.encode() + b"/c/" + token(3, b"https://shop.example.com/amp")), "protected"),
+        (
+            "forwarded",
+            replace(
+                b"https://shop.example.com/in-part",
+                HOST.encode() + b"/c/" + token(3, b"https://shop.example.com/in-part"),
+            ),
+            "protected",
+        ),
+        (
+            "amp",
+            replace(
+                b"https://shop.example.com/amp", HOST.encode() + b"/c/" + token(3, b"https://shop.example.com/amp")
+            ),
+            "protected",
+        ),
         ("preamble-epilogue", replace(b"This is a multi-part", b"This is  a multi-part"), "outside"),
-        ("preamble-epilogue", replace(b"https://shop.example.com/epilogue", b"https://shop.example.com/epilogues"), "outside"),
-        ("excluded-links", replace(b"https://shop.example.com/1\"", HOST.encode() + b"/c/" + token(90, b"https://shop.example.com/1") + b'"'), "coverage"),
+        (
+            "preamble-epilogue",
+            replace(b"https://shop.example.com/epilogue", b"https://shop.example.com/epilogues"),
+            "outside",
+        ),
+        (
+            "excluded-links",
+            replace(
+                b'https://shop.example.com/1"', HOST.encode() + b"/c/" + token(90, b"https://shop.example.com/1") + b'"'
+            ),
+            "coverage",
+        ),
         ("related-images", replace(b"iVBOR", b"iVBOS"), "protected"),
     ]
 
@@ -212,10 +330,20 @@ class Damage(unittest.TestCase):
                 self.assertIn(kind, kinds(data, damaged))
 
     def test_a_message_that_may_not_change(self):
-        for name in ("signed-smime", "signed-pgp", "inline-pgp", "delivery-report", "missing-closing-boundary", "dkim-own-domain", "track-none"):
+        for name in (
+            "signed-smime",
+            "signed-pgp",
+            "inline-pgp",
+            "delivery-report",
+            "missing-closing-boundary",
+            "dkim-own-domain",
+            "track-none",
+        ):
             data, policy, _, _ = fixtures.load(name)
             target = b"https://shop.example.com/in-part"
-            sent = data.replace(target, HOST.encode() + b"/c/" + token(0, target)).replace(b"X-Trackpost-Track: none\r\n", b"")
+            sent = data.replace(target, HOST.encode() + b"/c/" + token(0, target)).replace(
+                b"X-Trackpost-Track: none\r\n", b""
+            )
             found = kinds(data, sent, policy)
             self.assertTrue({"protected", "outside"} & set(found), (name, found))
 
@@ -246,7 +374,7 @@ class Reading(unittest.TestCase):
             ("java\nscript:x", "utf-8", ("other-scheme", "javascript:x")),
             ("http:/a", "utf-8", ("malformed-url", "http:/a")),
         ]:
-            self.assertEqual(plan.judge(value, charset), want)
+            self.assertEqual(urls.judge(value, charset), want)
 
     def test_tokens(self):
         wide = b"\x01\x07" + b"\x11" * 16 + b"\x83\xe7" + b"\x93\x87" + b"http://a" + b"\0" * 16

@@ -22,10 +22,12 @@ import sys
 import urllib.parse
 from dataclasses import dataclass
 
-import html5lib
+import webencodings
 
+import dom
 import mime
 import plan as planning
+import urls
 from plan import Policy
 
 MAX_LINE = 998
@@ -103,14 +105,18 @@ class _Check:
             if gap_old != gap_new:
                 recoded = self.recoded(original, sent, one, two, at_old, at_new)
                 if not recoded:
-                    self.fault("outside", f"bytes before the body of part {_path(one)} differ: {_first(gap_old, gap_new)}")
+                    self.fault(
+                        "outside", f"bytes before the body of part {_path(one)} differ: {_first(gap_old, gap_new)}"
+                    )
             body_old, body_new = original[slice(*one.body)], sent[slice(*two.body)]
             if body_old != body_new or recoded:
                 if one in allowed and plan.untouched is None:
                     self.html(one, two, body_old, body_new, recoded, downgraded)
                 elif not (recoded and downgraded and self.same_decoded(one, two, body_old, body_new)):
                     reason = plan.untouched or planning.leaf_reason(one, original)
-                    self.fault("protected", f"part {_path(one)} ({one.type}) changed: {reason}, {_first(body_old, body_new)}")
+                    self.fault(
+                        "protected", f"part {_path(one)} ({one.type}) changed: {reason}, {_first(body_old, body_new)}"
+                    )
             at_old, at_new = one.body[1], two.body[1]
         if original[at_old:] != sent[at_new:]:
             self.fault("outside", f"the end differs: {_first(original[at_old:], sent[at_new:])}")
@@ -150,7 +156,7 @@ class _Check:
         self.encoding(two.encoding, body_old, body_new, old, changes, recoded)
         if recoded and not downgraded and all(len(line) <= MAX_LINE for line in new.split(b"\r\n")):
             self.fault("recoded", f"part {_path(one)} became quoted-printable without need")
-        codec = planning.webencodings.lookup(charset).codec_info
+        codec = webencodings.lookup(charset).codec_info
         self.dom(codec.decode(old, "replace")[0], codec.decode(new, "replace")[0])
 
     def align(self, old, new, charset):
@@ -161,7 +167,11 @@ class _Check:
             start = match.start()
             if start < at_new:
                 continue
-            if match["open"] and (tag := new.rfind(b"<", at_new, start)) >= 0 and not self.same(old, new, at_old, at_new, start):
+            if (
+                match["open"]
+                and (tag := new.rfind(b"<", at_new, start)) >= 0
+                and not self.same(old, new, at_old, at_new, start)
+            ):
                 end = new.find(b">", start) + 1
                 if not self.same(old, new, at_old, at_new, tag):
                     return self.misaligned(old, new, at_old, at_new)
@@ -177,7 +187,9 @@ class _Check:
                 continue
             quote = new[:start].rstrip(b" \t\r\n\f")[-1:]
             stop = re.compile(re.escape(quote) if quote in (b'"', b"'") else rb"[ \t\r\n\f>]").search(old, place)
-            stop_new = re.compile(re.escape(quote) if quote in (b'"', b"'") else rb"[ \t\r\n\f>]").search(new, match.end())
+            stop_new = re.compile(re.escape(quote) if quote in (b'"', b"'") else rb"[ \t\r\n\f>]").search(
+                new, match.end()
+            )
             if not stop or not stop_new or new[match.end() : stop_new.start()].strip(b" \t\r\n\f"):
                 self.fault("value", f"the value of {match[0]!r} does not end with its token")
                 return None
@@ -196,7 +208,9 @@ class _Check:
 
     def urls(self):
         hosts = b"|".join(re.escape(h.encode()) for h in self.policy.hosts)
-        return re.compile(rb"https?://(?:" + hosts + rb")(?::\d+)?/(?:c/(?P<click>[A-Za-z0-9_-]+)|o/(?P<open>[A-Za-z0-9_-]+)\.gif)")
+        return re.compile(
+            rb"https?://(?:" + hosts + rb")(?::\d+)?/(?:c/(?P<click>[A-Za-z0-9_-]+)|o/(?P<open>[A-Za-z0-9_-]+)\.gif)"
+        )
 
     def same(self, old, new, at_old, at_new, until):
         return old[at_old : at_old + until - at_new] == new[at_new:until]
@@ -206,12 +220,12 @@ class _Check:
         return None
 
     def one_link(self, value, match, charset):
-        codec = planning.webencodings.lookup(charset).codec_info
+        codec = webencodings.lookup(charset).codec_info
         text = codec.decode(value, "replace")[0]
         # Read back in the other quotes, or an unquoted value would end early.
         quote = "'" if '"' in text else '"'
         attributes = dict(planning.tags(f"<a href={quote}{text}{quote}>")[0][1])
-        reason, want = planning.judge(attributes.get("href", ""), charset)
+        reason, want = urls.judge(attributes.get("href", ""), charset)
         token = read_token(match["click"], click=True)
         if token is None:
             self.fault("token", f"unreadable: {match[0][:120]!r}")
@@ -233,11 +247,15 @@ class _Check:
         found = planning.tags(tag.decode("latin-1"))
         name, attributes = found[0] if len(found) == 1 else ("", {})
         style = attributes.get("style", "").replace(" ", "").lower()
-        if name != "img" or (attributes.get("width"), attributes.get("height"), attributes.get("alt")) != ("1", "1", ""):
+        if name != "img" or (attributes.get("width"), attributes.get("height"), attributes.get("alt")) != (
+            "1",
+            "1",
+            "",
+        ):
             self.fault("pixel", f"{tag!r} is not a 1 by 1 image with an empty alt")
         if "display:none" in style or "hidden" in attributes or "visibility:hidden" in style:
             self.fault("pixel", f"{tag!r} would not be fetched")
-        closing = [m for m in _closing(old)]
+        closing = dom.closing(old)
         bodies = [at for name, at in closing if name == b"body"]
         ends = [at for name, at in closing if name == b"html"]
         place = bodies[-1] if bodies else ends[-1] if ends else None
@@ -264,9 +282,13 @@ class _Check:
         for line in new.split(b"\r\n"):
             if line in before:
                 continue
-            if len(line) > MAX_QP_LINE and not (not recoded and any(len(o) > MAX_QP_LINE and len(o) >= len(line) for o in before)):
+            if len(line) > MAX_QP_LINE and not (
+                not recoded and any(len(o) > MAX_QP_LINE and len(o) >= len(line) for o in before)
+            ):
                 self.fault("qp", f"a line of {len(line)}: {line[:80]!r}")
-            if re.search(rb"[^\t\x20-\x7e]|[ \t]$", line) and not any(re.search(rb"[^\t\x20-\x7e]|[ \t]$", o) for o in before):
+            if re.search(rb"[^\t\x20-\x7e]|[ \t]$", line) and not any(
+                re.search(rb"[^\t\x20-\x7e]|[ \t]$", o) for o in before
+            ):
                 self.fault("qp", f"bytes that quoted-printable does not have: {line[:80]!r}")
 
     def untouched_lines(self, old, new, changes):
@@ -310,7 +332,7 @@ class _Check:
     # --- what a browser and a second parser see --------------------------------------------------
 
     def dom(self, old, new):
-        before, after = _tree(old), _tree(new)
+        before, after = dom.tree(old), dom.tree(new)
         seen = 0
         pixel = self.pixel["url"] if self.pixel else None
         cleaned = []
@@ -321,9 +343,9 @@ class _Check:
                 cleaned.append(item)
         if pixel and pixel in new and seen != 1:
             self.fault("dom", f"the pixel is {seen} times an element")
-        before, after = _joined(before), _joined(cleaned)
+        before, after = dom.joined(before), dom.joined(cleaned)
         if len(before) != len(after) and pixel:
-            after = _without_wrappers(after, before)
+            after = dom.without_wrappers(after, before)
         ours = self.urls()
         for a, b in zip(before, after):
             if a == b:
@@ -408,7 +430,11 @@ def resolve(report, base):
         answer = connection.getresponse()
         body = answer.read()
         want = link.get("destination")
-        ok = answer.status == 302 and answer.getheader("Location") == want if want else answer.status == 200 and body[:3] == b"GIF"
+        ok = (
+            answer.status == 302 and answer.getheader("Location") == want
+            if want
+            else answer.status == 200 and body[:3] == b"GIF"
+        )
         if not ok:
             detail = f"{link['url'][:120]}: {answer.status} {answer.getheader('Location')}"
             report["violations"].append({"kind": "resolve", "detail": detail})
@@ -439,65 +465,6 @@ def _packed(body):
 def _first(a, b):
     at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
     return f"at {at}: {a[max(at - 10, 0) : at + 50]!r} became {b[max(at - 10, 0) : at + 50]!r}"
-
-
-def _closing(html):
-    """</body> and </html> with their places, those in comments, raw text and tags left out."""
-    token = re.compile(
-        rb"<!--.*?(?:--!?>|\Z)|<(script|style|title|textarea|xmp|iframe|noembed|noframes)\b.*?(?:</\1\b|\Z)"
-        rb"|</(body|html)(?=[\s/>])[^>]*>|<[a-zA-Z](?:\"[^\"]*\"|'[^']*'|[^>\"'])*>",
-        re.S | re.I,
-    )
-    return [(m[2].lower(), m.start()) for m in token.finditer(html) if m[2]]
-
-
-def _tree(text):
-    """The DOM as a flat list: ("tag", name, attributes), ("end", name), ("text", data), ("comment", data)."""
-    document = html5lib.parse(text, treebuilder="etree")
-    out = []
-    for token in html5lib.getTreeWalker("etree")(document):
-        kind = token["type"]
-        if kind in ("StartTag", "EmptyTag"):
-            out.append(("tag", token["name"], {name: value for (_, name), value in token["data"].items()}))
-            if kind == "EmptyTag":
-                out.append(("end", token["name"]))
-        elif kind == "EndTag":
-            out.append(("end", token["name"]))
-        elif kind in ("Characters", "SpaceCharacters"):
-            out.append(("text", token["data"]))
-        elif kind == "Comment":
-            out.append(("comment", token["data"]))
-        else:
-            out.append((kind, str(token.get("name"))))
-    return out
-
-
-def _joined(items):
-    """Without the end tags of void elements, with neighbouring texts made one."""
-    out = []
-    for item in items:
-        if item == ("end", "img"):
-            continue
-        if item[0] == "text" and out and out[-1][0] == "text":
-            out[-1] = ("text", out[-1][1] + item[1])
-        else:
-            out.append(item)
-    return out
-
-
-def _without_wrappers(after, before):
-    """Drops formatting elements that a parser opened again for the pixel alone, since they are empty now."""
-    stray = len(after) - len(before)
-    i = 0
-    while i + 1 < len(after) and stray > 0:
-        one, two = after[i], after[i + 1]
-        if one[0] == "tag" and two == ("end", one[1]) and (i >= len(before) or before[i] != one):
-            del after[i : i + 2]
-            stray -= 2
-            i = max(i - 1, 0)
-        else:
-            i += 1
-    return _joined(after)
 
 
 def main(arguments=None):
