@@ -1,10 +1,9 @@
 //! One command line into one [`Command`] (RFC 5321 §4.1, with the parameters of SIZE, 8BITMIME, SMTPUTF8, DSN, AUTH).
 //!
-//! smtp-proto reads verbs, mechanisms and most parameters. Four things it does otherwise than a relay must, so they are
-//! done here, and it is shown a line without them: paths (it takes the quotes off local parts, refuses `a..b@c`, and
-//! makes `<>` of `postmaster`), xtext (it lets broken escapes pass and drops the type of ORCPT), sizes past 2^64 (it
-//! wraps), and extensions that we do not offer (it takes them). Whether a command is allowed now is for the session.
+//! smtp-proto reads verbs, mechanisms and those parameters that [`super::parameters`] does not take out of the line
+//! before. Whether a command is allowed now is for the session.
 
+use super::parameters;
 use crate::mail::{Address, AddressError, Body, Notify, Recipient, Return};
 use smtp_proto::{
     AUTH_LOGIN, AUTH_PLAIN, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_RET_FULL, MAIL_RET_HDRS, MAIL_SMTPUTF8,
@@ -153,12 +152,12 @@ fn is_http(line: &[u8]) -> bool {
 }
 
 fn mail(line: &[u8]) -> Result<Mail, CommandError> {
-    let parts = split(line, |e| CommandError::Sender(e), &["SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"])?;
+    let parts = parameters::split(line, CommandError::Sender, &["SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"])?;
     let sender = match parts.path {
         "" => None,
-        path => Some(Address::parse(without_route(path)).map_err(CommandError::Sender)?),
+        path => Some(Address::parse(parameters::without_route(path)).map_err(CommandError::Sender)?),
     };
-    let envid = parts.envid.map(|text| envid(text).ok_or(CommandError::Syntax)).transpose()?;
+    let envid = parts.envid.map(|text| parameters::envid(text).ok_or(CommandError::Syntax)).transpose()?;
     let Request::Mail { from } = Request::parse(&mut parts.rest.iter()).map_err(error_of)? else {
         return Err(CommandError::Syntax);
     };
@@ -176,9 +175,9 @@ fn mail(line: &[u8]) -> Result<Mail, CommandError> {
 }
 
 fn recipient(line: &[u8]) -> Result<Recipient, CommandError> {
-    let parts = split(line, |e| CommandError::Recipient(e), &["NOTIFY", "ORCPT"])?;
-    let address = Address::parse(without_route(parts.path)).map_err(CommandError::Recipient)?;
-    let orcpt = parts.orcpt.map(|text| orcpt(text).ok_or(CommandError::Syntax)).transpose()?;
+    let parts = parameters::split(line, CommandError::Recipient, &["NOTIFY", "ORCPT"])?;
+    let address = Address::parse(parameters::without_route(parts.path)).map_err(CommandError::Recipient)?;
+    let orcpt = parts.orcpt.map(|text| parameters::orcpt(text).ok_or(CommandError::Syntax)).transpose()?;
     let Request::Rcpt { to } = Request::parse(&mut parts.rest.iter()).map_err(error_of)? else {
         return Err(CommandError::Syntax);
     };
@@ -191,117 +190,6 @@ fn recipient(line: &[u8]) -> Result<Recipient, CommandError> {
     }
     let given = never || success || failure || delay;
     Ok(Recipient { address, notify: Notify { given, success, failure, delay }, orcpt })
-}
-
-/// A MAIL or RCPT command taken apart.
-struct Parts<'a> {
-    /// Between the angle brackets.
-    path: &'a str,
-    envid: Option<&'a str>,
-    orcpt: Option<&'a str>,
-    /// The command with an empty path and without ENVID and ORCPT, CRLF behind it: what smtp-proto is shown.
-    rest: Vec<u8>,
-}
-
-/// `known`: the parameters that the command may carry, each at most once (RFC 5321 §4.1.1.11).
-fn split<'a>(
-    line: &'a [u8],
-    not_utf8: impl Fn(AddressError) -> CommandError,
-    known: &[&str],
-) -> Result<Parts<'a>, CommandError> {
-    let line = std::str::from_utf8(line).map_err(|_| not_utf8(AddressError::BadLocalPart))?;
-    let open = line.find('<').ok_or(CommandError::Syntax)?;
-    let path_len = path_len(&line[open + 1..]).ok_or(CommandError::Syntax)?;
-    let (path, behind) = (&line[open + 1..open + 1 + path_len], &line[open + path_len + 2..]);
-    if !(behind.is_empty() || behind.starts_with(' ')) {
-        return Err(CommandError::Syntax);
-    }
-    let mut parts = Parts { path, envid: None, orcpt: None, rest: [&line.as_bytes()[..open], b"<>"].concat() };
-    let mut seen = 0u32;
-    for parameter in behind.split(' ').filter(|p| !p.is_empty()) {
-        let (keyword, value) = parameter.split_once('=').map_or((parameter, None), |(k, v)| (k, Some(v)));
-        let index = known.iter().position(|k| k.eq_ignore_ascii_case(keyword));
-        let index = index.ok_or(CommandError::UnknownParameter)?;
-        let plain = parameter.chars().all(|c| c.is_ascii_graphic() || known[index] == "ORCPT" && !c.is_control());
-        if !plain || value == Some("") || seen & 1 << index != 0 {
-            return Err(CommandError::Syntax);
-        }
-        seen |= 1 << index;
-        match (known[index], value) {
-            ("SMTPUTF8", None) => {}
-            ("SMTPUTF8", Some(_)) | (_, None) => return Err(CommandError::Syntax),
-            ("ENVID", value) => {
-                parts.envid = value;
-                continue;
-            }
-            ("ORCPT", value) => {
-                parts.orcpt = value;
-                continue;
-            }
-            ("SIZE", Some(digits)) if !digits.bytes().all(|b| b.is_ascii_digit()) => return Err(CommandError::Syntax),
-            ("SIZE", Some(digits)) if digits.trim_start_matches('0').len() > 18 => return Err(CommandError::TooLarge),
-            _ => {}
-        }
-        parts.rest.push(b' ');
-        parts.rest.extend_from_slice(parameter.as_bytes());
-    }
-    parts.rest.extend_from_slice(b"\r\n");
-    Ok(parts)
-}
-
-/// How far the path goes: to the first `>` outside a quoted local part (RFC 5321 §4.1.2).
-fn path_len(text: &str) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'>' if !quoted => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `@a,@b:user@c` is `user@c`: a source route is to be ignored (RFC 5321 §4.1.1.3, appendix C).
-fn without_route(path: &str) -> &str {
-    match path.split_once(':') {
-        Some((route, mailbox)) if route.starts_with('@') => mailbox,
-        _ => path,
-    }
-}
-
-/// RFC 3461 §4.4: up to 100 printable characters of US-ASCII, as xtext.
-fn envid(text: &str) -> Option<Box<str>> {
-    let text = xtext(text)?;
-    let fits = text.len() <= 100 && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    fits.then(|| text.into())
-}
-
-/// RFC 3461 §4.2: an address type and an address in xtext, 500 characters at most.
-fn orcpt(text: &str) -> Option<Box<str>> {
-    let (kind, address) = text.split_once(';')?;
-    let kind_fits = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let address = xtext(address)?;
-    let fits = kind_fits && text.len() <= 500 && !address.is_empty() && !address.chars().any(char::is_control);
-    fits.then(|| format!("{kind};{address}").into())
-}
-
-/// Decodes `+XX` (RFC 3461 §4, upper-case hex; lower case is taken as well). `None` for broken escapes.
-fn xtext(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'+' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push((high << 4 | low) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 fn error_of(error: smtp_proto::Error) -> CommandError {

@@ -20,6 +20,9 @@ struct Skip {
     left: usize,
 }
 
+/// A line without its CRLF, or why it is refused.
+pub(super) type Line<'a> = Result<Cow<'a, [u8]>, LineFault<'a>>;
+
 /// Why a line is refused. Told as soon as it is seen, once a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LineFault<'a> {
@@ -34,11 +37,7 @@ pub(super) enum LineFault<'a> {
 impl LineReader {
     /// Takes octets up to the end of one line, and returns how many, and the line without CRLF if it is there.
     /// `in_auth` says that an AUTH exchange is going on (RFC 4954 §4 allows longer lines then).
-    pub(super) fn next<'a>(
-        &mut self,
-        bytes: &'a [u8],
-        in_auth: bool,
-    ) -> (usize, Option<Result<Cow<'a, [u8]>, LineFault<'a>>>) {
+    pub(super) fn next<'a>(&mut self, bytes: &'a [u8], in_auth: bool) -> (usize, Option<Line<'a>>) {
         let mut used = 0;
         if let Some(skip) = self.skip {
             used = match skip.end(bytes) {

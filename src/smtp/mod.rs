@@ -18,6 +18,7 @@ mod data;
 mod fuzz;
 mod limits;
 mod line;
+mod parameters;
 mod replies;
 mod session;
 

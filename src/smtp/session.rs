@@ -1,13 +1,14 @@
 //! The state of one session, and what every command does to it (RFC 5321 §3 and §4.1.4).
 //!
 //! The order below is the order of a session: banner, octets, commands, AUTH and TLS, a mail transaction, its data, the
-//! end. Lines are cut in [`super::line`] and read in [`super::command`]; data is decoded in [`super::data`].
+//! end. Lines are cut in [`super::line`] and read in [`super::command`]; data is decoded in [`super::data`]. It is one
+//! long file since it is one state machine: what a command may do depends on all the others.
 
 use super::auth::{self, Exchange, Step};
 use super::command::{self, Command, Mail, Mechanism, Path};
 use super::data::{Decoder, Refused};
 use super::line::{LineFault, LineReader};
-use super::replies::{self as say};
+use super::replies as say;
 use super::{Auth, Event, Peer, Phase, SessionConfig, limits};
 use crate::mail::{Envelope, Protocol, Recipient, Reply};
 use std::borrow::Cow;
