@@ -19,7 +19,7 @@ pub const SKIPPED_LINE: usize = 64 * 1_024;
 /// Refused commands after which the session closes, counted anew after every accepted message.
 pub const ERRORS: u32 = 20;
 
-/// Commands that move no mail (NOOP, RSET, EHLO, HELO, VRFY, EXPN, HELP) between two accepted messages.
+/// Commands that move no mail (NOOP, RSET, EHLO, HELO, VRFY, HELP) between two accepted messages.
 pub const IDLE_COMMANDS: u32 = 100;
 
 /// Failed AUTH exchanges after which the session closes (RFC 4954 §4 allows it).

@@ -16,15 +16,18 @@ mod auth;
 mod command;
 mod data;
 mod fuzz;
-mod limits;
+pub mod limits;
 mod line;
 mod parameters;
 mod replies;
 mod session;
 
-pub use data::{Decoder, Fault, Refused, stuff};
+#[doc(hidden)]
+pub use data::stuff;
+pub use data::{Decoder, Fault, Refused};
+#[doc(hidden)]
 pub use fuzz::{fuzz_data, fuzz_session};
-pub use limits::*;
+pub use limits::Timeouts;
 pub use session::Session;
 
 use crate::mail::Envelope;
