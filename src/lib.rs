@@ -4,4 +4,5 @@ pub mod event;
 pub mod keys;
 pub mod mail;
 pub mod retry;
+pub mod spool;
 pub mod token;
