@@ -72,13 +72,14 @@ impl Writer {
         let Source { effect, place } = source;
         let mut body = vec![0; place.body_len as usize];
         let read = file.read_exact_at(&mut body, place.body_offset());
-        if read.is_err() || crc32fast::hash(&body) != place.body_crc {
+        let damaged = read.is_err() || crc32fast::hash(&body) != place.body_crc;
+        if damaged && !place.damaged {
             // The state must go on all the same. The copy keeps the CRC of what was accepted, and so stays damaged.
             tracing::error!(segment = place.segment, offset = place.offset, "a message in the log is damaged");
             self.shared.found_damage(place.segment);
         }
         let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
-        Ok(Item { record: Encoded::again(effect, body, place.body_crc)?, want: Want::Copy })
+        Ok(Item { record: Encoded::again(effect, body, place.body_crc, damaged)?, want: Want::Copy })
     }
 
     fn free(&mut self, segment: u64) -> io::Result<()> {

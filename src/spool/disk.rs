@@ -65,7 +65,10 @@ pub(super) const RESERVE: u64 = 16 * 1024 * 1024;
 
 impl Reserve {
     pub fn new(dir: &Path) -> Self {
-        Self { path: dir.join("reserve"), held: false, impossible: false }
+        let path = dir.join("reserve");
+        // From an earlier run, in which it was not needed.
+        let held = fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE);
+        Self { path, held, impossible: false }
     }
 
     /// True when nothing is missing: it is held, or cannot be had on this file system.

@@ -4,6 +4,7 @@
 //! bodies stay on disk; heads are shared with whoever delivers the message.
 
 use super::record::{Effect, HEADER, Header, Seal};
+use super::segment::DATA;
 use super::{Cursor, Live, MessageHead};
 use crate::mail::{Outcome, QueueId, Status};
 use bytes::Bytes;
@@ -19,12 +20,14 @@ pub(super) struct Place {
     pub head_len: u32,
     pub body_len: u32,
     pub body_crc: u32,
+    /// The body was found damaged when this copy was made.
+    pub damaged: bool,
 }
 
 impl Place {
     pub fn new(segment: u64, offset: u64, header: &Header) -> Self {
         let Header { head_len, body_len, body_crc, .. } = *header;
-        Self { segment, offset, head_len, body_len, body_crc }
+        Self { segment, offset, head_len, body_len, body_crc, damaged: header.is_damaged() }
     }
 
     /// Bytes of the whole record.
@@ -183,9 +186,10 @@ impl Index {
         segments.map(|(id, s)| s.end - if *id == cursor.segment { cursor.offset.min(s.end) } else { 0 }).sum()
     }
 
-    /// The end of the log.
+    /// The end of the last segment that holds anything; the beginning where none does.
     pub fn end(&self) -> Cursor {
-        self.segments.last_key_value().map_or_else(Cursor::default, |(id, s)| Cursor { segment: *id, offset: s.end })
+        let filled = self.segments.iter().rev().find(|(_, s)| s.end > DATA);
+        filled.map_or_else(Cursor::default, |(id, s)| Cursor { segment: *id, offset: s.end })
     }
 
     /// Unsettled messages, the oldest first.

@@ -64,8 +64,9 @@ impl Log {
     ///
     /// Reads the disk, one segment at a time: a batch with no records and another `next` is not the end.
     pub fn read(&self, from: Cursor, max: usize) -> Result<Batch, ReadError> {
-        let Some(part) = self.part(from) else {
-            return Ok(Batch { next: from, ..Batch::default() });
+        let part = match self.part(from) {
+            Ok(part) => part,
+            Err(nothing) => return Ok(nothing),
         };
         let mut batch = Batch { records: Vec::new(), next: part.from, lost: part.lost };
         match part.read_into(&mut batch, max) {
@@ -74,23 +75,22 @@ impl Log {
         }
     }
 
-    /// What can be read next; `None` in a log without segments.
-    fn part(&self, from: Cursor) -> Option<Part> {
+    /// What can be read next, or a batch that says that there is nothing.
+    fn part(&self, from: Cursor) -> Result<Part, Batch> {
         let index = self.0.shared.index();
-        let (&oldest, _) = index.segments.first_key_value()?;
-        let begin = Cursor { segment: oldest, offset: DATA };
-        // The first segment of a log is number 1, so the beginning lies in segment 1 if it is still there.
-        let lost = from.segment.max(1) < oldest || from > index.end().max(begin);
-        let mut from = if lost { begin } else { from.max(begin) };
-        // At the end of a segment, the next one holds what follows; a number in between may be missing.
-        let behind = |c: Cursor| index.segments.get(&c.segment).is_none_or(|s| c.offset >= s.end);
-        if behind(from)
-            && let Some((&next, _)) = index.segments.range(from.segment + 1..).next()
-        {
-            from = Cursor { segment: next, offset: DATA };
+        let end = *self.0.shared.durable.borrow();
+        let oldest = index.segments.first_key_value().map_or(1, |(oldest, _)| *oldest);
+        // The first segment of a log is number 1, so its beginning is lost once that is gone.
+        let lost = from != end && (from > end || from.segment.max(1) < oldest);
+        let from = if lost { Cursor::default() } else { from };
+        let next = index.segments.range(from.segment..).find_map(|(id, segment)| {
+            let offset = if *id == from.segment { from.offset.max(DATA) } else { DATA };
+            (offset < segment.end).then_some((Cursor { segment: *id, offset }, segment))
+        });
+        match next {
+            Some((from, s)) => Ok(Part { file: s.file.clone(), seal: s.seal, from, end: s.end, lost }),
+            None => Err(Batch { records: Vec::new(), next: end, lost }),
         }
-        let segment = index.segments.get(&from.segment)?;
-        Some(Part { file: segment.file.clone(), seal: segment.seal, from, end: segment.end, lost })
     }
 }
 
@@ -105,7 +105,7 @@ struct Part {
 
 impl Part {
     fn read_into(&self, batch: &mut Batch, max: usize) -> io::Result<()> {
-        let mut walk = Walk::new(&*self.file, self.seal, self.from.offset.max(DATA), self.end);
+        let mut walk = Walk::new(&*self.file, self.seal, self.from.offset, self.end);
         let mut bytes = 0;
         while batch.records.len() < max
             && bytes < ENOUGH

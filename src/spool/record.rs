@@ -39,6 +39,9 @@ pub(super) mod kind {
 /// Set on a record that compaction wrote again; its head carries the folded state.
 pub(super) const AGAIN: u8 = 1;
 
+/// Set on a copy whose original had a damaged body. Such a body is not torn, wherever it lies.
+const DAMAGED: u8 = 2;
+
 /// What a header's CRC covers beside the header: where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seal {
@@ -103,6 +106,10 @@ impl Header {
     /// Bytes of the whole record.
     pub fn len(&self) -> u64 {
         HEADER as u64 + u64::from(self.head_len) + u64::from(self.body_len)
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.flags & DAMAGED != 0
     }
 
     pub fn is_again(&self) -> bool {
@@ -237,10 +244,11 @@ impl Encoded {
         Self::of(effect, body, None)
     }
 
-    /// A record that compaction writes again. `body_crc` is the one from the acceptance, so that a body damaged since
-    /// is still known to be damaged.
-    pub fn again(effect: Effect, body: Vec<Bytes>, body_crc: u32) -> Result<Self, AppendError> {
-        Ok(Self { flags: AGAIN, ..Self::of(effect, body, Some(body_crc))? })
+    /// A record that compaction writes again. `body_crc` is the one from the acceptance, which the body does not have
+    /// if it is damaged.
+    pub fn again(effect: Effect, body: Vec<Bytes>, body_crc: u32, damaged: bool) -> Result<Self, AppendError> {
+        let flags = if damaged { AGAIN | DAMAGED } else { AGAIN };
+        Ok(Self { flags, ..Self::of(effect, body, Some(body_crc))? })
     }
 
     fn of(effect: Effect, body: Vec<Bytes>, body_crc: Option<u32>) -> Result<Self, AppendError> {

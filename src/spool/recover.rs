@@ -116,9 +116,7 @@ fn tail(source: &dyn ReadAt, seal: Seal, len: u64) -> io::Result<Tail> {
     let mut walk = Walk::new(source, seal, synced, len);
     while let Some(step) = walk.step()? {
         match step {
-            Step::Record { offset, header }
-                if walk.head(offset, &header)?.is_some() && walk.body_is_right(offset, &header)? =>
-            {
+            Step::Record { offset, header } if is_sound(&mut walk, offset, &header)? => {
                 if torn.is_some() {
                     rescued.push((offset, header));
                 }
@@ -129,6 +127,10 @@ fn tail(source: &dyn ReadAt, seal: Seal, len: u64) -> io::Result<Tail> {
         }
     }
     Ok(Tail { keep: torn.unwrap_or(len), rescued, unreadable: walk.met_unreadable() })
+}
+
+fn is_sound(walk: &mut Walk<'_>, offset: u64, header: &Header) -> io::Result<bool> {
+    Ok(walk.head(offset, header)?.is_some() && (header.is_damaged() || walk.body_is_right(offset, header)?))
 }
 
 /// Cuts what is torn off the last segment, and adds it to `found`, with a new one behind it if records are rescued.

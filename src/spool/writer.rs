@@ -362,12 +362,13 @@ impl Writer {
         if let Some(segment) = index.segments.get_mut(&end.segment) {
             segment.end = end.offset;
         }
+        // Under the lock, so that a reader never sees an end before that of what it can read.
+        self.shared.durable.send_replace(end);
         drop(index);
         for answer in waiting {
             // Who has stopped waiting need not know.
             let _ = answer.send(Ok(()));
         }
-        self.shared.durable.send_replace(end);
     }
 
     /// Goes back to the last sync. Those who wait get the error; what nobody waits for is kept, in order.
