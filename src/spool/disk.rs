@@ -43,7 +43,7 @@ pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(u64::from(found.f_bavail).saturating_mul(u64::from(found.f_frsize)))
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// True for a disk or a quota that is used up.
@@ -130,7 +130,6 @@ impl Faults {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the face that tests see")]
     pub fn at(&self, _: Op) -> io::Result<()> {
         Ok(())
     }

@@ -6,8 +6,8 @@
 //! Does not: decide anything about mail, know the store, or keep history. A settled message is gone from here as soon
 //! as its segment is freed.
 //!
-//! Reading order: [`record`] (one record), [`segment`] (one file), [`walk`] (from record to record), [`index`] (the
-//! fold), [`queue`] → [`writer`] (the way in), [`compact`], [`recover`], [`read`] (the way out).
+//! Reading order: `record` (one record), `segment` (one file), `walk` (from record to record), `index` (the fold),
+//! `queue` → `writer` → `shared` (the way in), `compact`, `recover`, `read` (the way out); `disk` beneath them.
 //!
 //! ```text
 //!  append ─┐
@@ -27,23 +27,26 @@
 //! get [`AppendError::Failed`]. On a full disk they get [`AppendError::Full`]; a reserve is given up, in whose space
 //! outcomes can still be written; messages are taken again when space is back, without a restart.
 //!
-//! **What only the oldest segment knows** is never lost by freeing it: see [`compact`].
+//! **What only the oldest segment knows** is never lost by freeing it: `compact` says how.
 
 mod compact;
 mod disk;
+mod error;
 mod index;
 mod queue;
 mod read;
 mod record;
 mod recover;
 mod segment;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod writer;
 
+pub use error::{AppendError, BodyError, OpenError, ReadError};
 pub use queue::Durable;
-pub use read::{Batch, ReadError, Stored};
+pub use read::{Batch, Stored};
 #[doc(hidden)]
 pub use recover::fuzz_recover;
 
@@ -53,16 +56,15 @@ use bytes::Bytes;
 use queue::{Item, Want};
 use record::Encoded;
 use serde::{Deserialize, Serialize};
+use shared::Shared;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use writer::Shared;
 
 /// Where the log lies and how large it may grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,43 +171,6 @@ pub struct Recovered {
 pub struct Cursor {
     pub segment: u64,
     pub offset: u64,
-}
-
-/// Why there is no log. The operator's to mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// Another process has the folder.
-    InUse(PathBuf),
-    /// The file was written by a later version of this program, in this format.
-    Newer {
-        file: PathBuf,
-        version: u32,
-    },
-    Io {
-        path: PathBuf,
-        reason: String,
-    },
-}
-
-/// Why an entry is not durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AppendError {
-    /// The disk is full, or nearly so: 452.
-    Full,
-    /// The disk failed: 451. The text is for the log.
-    Failed(String),
-    /// The log was closed.
-    Closed,
-}
-
-/// Why there is no body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    /// No such message is in the queue; it may have been settled.
-    NotFound,
-    /// The bytes on disk are not those that were accepted.
-    Damaged,
-    Io(String),
 }
 
 /// Numbers for metrics. Counters run from [`Log::open`].
@@ -356,50 +321,3 @@ impl Drop for Handle {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-impl OpenError {
-    fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), reason: error.to_string() }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse(dir) => write!(f, "{}: in use by another process", dir.display()),
-            Self::Newer { file, version } => {
-                write!(
-                    f,
-                    "{}: format {version} is newer than this program knows ({})",
-                    file.display(),
-                    segment::VERSION
-                )
-            }
-            Self::Io { path, reason } => write!(f, "{}: {reason}", path.display()),
-        }
-    }
-}
-
-impl fmt::Display for AppendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("the disk is full"),
-            Self::Failed(reason) => write!(f, "the log could not be written: {reason}"),
-            Self::Closed => f.write_str("the log is closed"),
-        }
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("no such message in the queue"),
-            Self::Damaged => f.write_str("the message is damaged on disk"),
-            Self::Io(reason) => write!(f, "the message could not be read: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-impl std::error::Error for AppendError {}
-impl std::error::Error for BodyError {}

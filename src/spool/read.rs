@@ -4,11 +4,10 @@ use super::index::full_statuses;
 use super::record::{Effect, HEADER, HeadError, Header, Seal, kind};
 use super::segment::DATA;
 use super::walk::{Step, Walk};
-use super::{Cursor, Log, MessageHead};
+use super::{Cursor, Log, MessageHead, ReadError};
 use crate::event::Hit;
 use crate::mail::{Outcome, QueueId};
 use bytes::Bytes;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -47,13 +46,6 @@ pub enum Stored {
         key: Box<str>,
         value: Option<Bytes>,
     },
-}
-
-/// The segment could not be read. Ours or the disk's fault; reading may be tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    pub segment: u64,
-    pub reason: String,
 }
 
 /// Bytes of heads and reports after which a batch ends.
@@ -149,11 +141,3 @@ impl Part {
 fn is_report(header: &Header) -> bool {
     header.kind == kind::OUTCOMES && header.body_len > 0
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "segment {} of the log could not be read: {}", self.segment, self.reason)
-    }
-}
-
-impl std::error::Error for ReadError {}

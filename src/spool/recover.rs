@@ -252,7 +252,6 @@ fn fold_records(
 /// For the fuzzer: takes `data` for the last segment of a log, and for a head of each kind, and asserts that what
 /// recovery makes of it hangs together. Panics, loops and memory beyond a small multiple of the input are faults.
 #[doc(hidden)]
-#[expect(clippy::missing_panics_doc, reason = "a panic is what it is for")]
 pub fn fuzz_recover(data: &[u8]) {
     for kind in 0..=6 {
         let (head_len, body_len) = (u32::try_from(data.len()).unwrap_or(u32::MAX), 0);

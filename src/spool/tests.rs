@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Instant;
 use tempfile::TempDir;
 

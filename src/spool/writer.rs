@@ -5,20 +5,19 @@
 
 use super::disk::{self, Faults, Op, Reserve};
 use super::index::{Index, Place, Segment};
-use super::queue::{Item, Queue, Want};
+use super::queue::{Item, Want};
 use super::record::Seal;
-use super::{AppendError, Cursor, Options, Recovered, Stats, locked, segment};
+use super::shared::Shared;
+use super::{AppendError, Cursor, Options, segment};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::iter::Peekable;
 use std::mem;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 /// Bytes written between two syncs.
 const PART: u64 = 8 * 1024 * 1024;
@@ -28,70 +27,6 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// Pause between two looks at the disk, and before what failed is tried again.
 pub(super) const TICK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
-
-/// What the writer shares with those who append and read.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub queue: Queue,
-    index: Mutex<Index>,
-    /// The end of what is durable.
-    pub durable: watch::Sender<Cursor>,
-    /// What the reader has released, once it has said so.
-    pub released: Mutex<Option<Cursor>>,
-    full: AtomicBool,
-    /// The counters among the numbers; the others are taken from the index.
-    counters: Mutex<Stats>,
-}
-
-impl Shared {
-    pub fn new(index: Index, recovered: &Recovered) -> Self {
-        let counters =
-            Stats { bad_segments: recovered.bad_segments, bad_records: recovered.bad_records, ..Stats::default() };
-        Self {
-            queue: Queue::default(),
-            durable: watch::Sender::new(index.end()),
-            index: Mutex::new(index),
-            released: Mutex::new(None),
-            full: AtomicBool::new(false),
-            counters: Mutex::new(counters),
-        }
-    }
-
-    pub fn index(&self) -> MutexGuard<'_, Index> {
-        locked(&self.index)
-    }
-
-    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
-        change(&mut locked(&self.counters));
-    }
-
-    pub fn stats(&self) -> Stats {
-        let counters = *locked(&self.counters);
-        let index = self.index();
-        Stats {
-            bytes: index.bytes(),
-            live_bytes: index.live,
-            segments: index.segments.len() as u64,
-            messages_live: index.messages.len() as u64,
-            ..counters
-        }
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-
-    /// Marks a segment as damaged, so that it is kept, and counts it once.
-    pub fn found_damage(&self, segment: u64) {
-        let mut index = self.index();
-        let known = index.segments.get_mut(&segment).is_none_or(|s| mem::replace(&mut s.bad, true));
-        drop(index);
-        self.count(|stats| {
-            stats.bad_records += 1;
-            stats.bad_segments += u64::from(!known);
-        });
-    }
-}
 
 /// Starts the writer on what recovery left. The lock is released when the thread ends.
 pub(super) fn spawn(shared: Arc<Shared>, options: Options, lock: File, faults: Faults) -> io::Result<JoinHandle<()>> {
@@ -395,7 +330,7 @@ impl Writer {
         self.retry_after = Instant::now() + TICK;
         if full {
             self.reserve.give_up();
-            self.shared.full.store(true, Ordering::Relaxed);
+            self.shared.set_full(true);
             self.check_after = Instant::now() + TICK;
         }
     }
@@ -408,7 +343,7 @@ impl Writer {
             self.reserve.take();
         }
         let full = free < self.options.min_free || !self.reserve.is_held();
-        if self.shared.full.swap(full, Ordering::Relaxed) != full {
+        if self.shared.set_full(full) != full {
             match full {
                 true => tracing::error!(free, min_free = self.options.min_free, "disk nearly full: no mail is taken"),
                 false => tracing::warn!(free, "disk has space again: mail is taken"),
