@@ -39,7 +39,8 @@ fn messages(first: usize) -> impl Iterator<Item = Entry> {
     let body = Bytes::from(vec![b'x'; BODY]);
     (first..).map(move |n| {
         let mut random = [0; 10];
-        random[..8].copy_from_slice(&n.to_le_bytes());
+        // In front of these, bits of a UUID's version and variant go over what is given.
+        random[3..].copy_from_slice(&n.to_be_bytes()[1..]);
         Entry::Message { id: QueueId::new(1_700_000_000_000, random), head: head.clone(), body: vec![body.clone()] }
     })
 }
