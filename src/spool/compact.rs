@@ -34,10 +34,13 @@ impl Writer {
     fn to_free(&self) -> Option<u64> {
         let released = *locked(&self.shared.released);
         let index = self.shared.index();
-        // On a full disk all that can be freed is wanted.
-        let slack = if self.shared.is_full() { 0 } else { self.options.slack };
+        // On a full disk all that can be freed is wanted, but the copies must leave outcomes some space.
+        let full = self.shared.is_full();
+        let slack = if full { 0 } else { self.options.slack };
         let silent = released.is_none() && self.opened.elapsed() < SILENCE;
-        oldest_to_free(&index, &self.options, slack, released).filter(|_| !silent)
+        let oldest = oldest_to_free(&index, &self.options, slack, released)?;
+        let copies = index.segments.get(&oldest)?.live_bytes;
+        (!silent && (!full || copies <= self.free / 2)).then_some(oldest)
     }
 
     /// One step: copies some of the oldest segment's live records, or removes it when none are left.

@@ -100,6 +100,8 @@ pub(super) struct Segment {
     pub end: u64,
     /// Live records by offset.
     pub live: BTreeMap<u64, Owner>,
+    /// Bytes of these.
+    pub live_bytes: u64,
     /// Damage was found: kept as `.bad` once the log is done with it.
     pub bad: bool,
 }
@@ -163,6 +165,7 @@ impl Index {
         if let Some(segment) = self.segments.get_mut(&place.segment)
             && segment.live.insert(place.offset, owner).is_none()
         {
+            segment.live_bytes += place.len();
             self.live += place.len();
         }
     }
@@ -171,6 +174,7 @@ impl Index {
         if let Some(segment) = self.segments.get_mut(&place.segment)
             && segment.live.remove(&place.offset).is_some()
         {
+            segment.live_bytes -= place.len();
             self.live -= place.len();
         }
     }

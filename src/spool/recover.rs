@@ -200,7 +200,7 @@ fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) 
     let bad_before = recovered.bad_records;
     recovered.bad_records += u64::from(bad);
     let seal = start.seal;
-    let segment = Segment { file: file.clone(), seal, end, live: BTreeMap::new(), bad };
+    let segment = Segment { file: file.clone(), seal, end, live: BTreeMap::new(), live_bytes: 0, bad };
     index.segments.insert(number, segment);
     let path = segment::path(dir, number);
     match fold_records(&*file, seal, end, index, recovered) {
@@ -267,7 +267,7 @@ pub fn fuzz_recover(data: &[u8]) {
     assert!(rescued.is_sorted_by(|(a, header), (b, _)| a + header.len() <= *b));
     let Ok(file) = File::open("/dev/null") else { return };
     let (mut index, mut recovered) = (Index::default(), Recovered::default());
-    let segment = Segment { file: Arc::new(file), seal, end: keep, live: BTreeMap::new(), bad: false };
+    let segment = Segment { file: Arc::new(file), seal, end: keep, live: BTreeMap::new(), live_bytes: 0, bad: false };
     index.segments.insert(seal.segment, segment);
     let _ = fold_records(&data, seal, keep, &mut index, &mut recovered);
     let live: u64 = index.messages.values().map(|m| m.place.len()).sum::<u64>()

@@ -6,7 +6,7 @@
 use super::disk::{self, Faults, Op, Reserve};
 use super::index::{Index, Place, Segment};
 use super::queue::{Item, Want};
-use super::record::Seal;
+use super::record::{Effect, Seal};
 use super::shared::Shared;
 use super::{AppendError, Cursor, Options, segment};
 use std::collections::BTreeMap;
@@ -46,6 +46,7 @@ pub(super) fn spawn(shared: Arc<Shared>, options: Options, lock: File, faults: F
         retry: Vec::new(),
         retry_after: now,
         check_after: now,
+        free: u64::MAX,
         compact_after: now,
         names_unsynced: false,
         opened: now,
@@ -91,6 +92,8 @@ pub(super) struct Writer {
     retry_after: Instant,
     reserve: Reserve,
     check_after: Instant,
+    /// Free bytes on the file system when last looked at.
+    pub free: u64,
     pub compact_after: Instant,
     /// A segment was removed, and syncing the folder failed.
     pub names_unsynced: bool,
@@ -154,6 +157,9 @@ impl Writer {
     fn write(&mut self, batch: &mut Vec<Item>, closing: bool) {
         if self.retry.is_empty() && batch.is_empty() {
             return;
+        }
+        if self.shared.is_full() {
+            refuse_messages(batch);
         }
         let hurry = closing || batch.iter().any(|item| matches!(item.want, Want::Now(_)));
         if !self.retry.is_empty() && !hurry && Instant::now() < self.retry_after {
@@ -242,7 +248,8 @@ impl Writer {
             Ok((file, seal, shared))
         });
         let (file, seal, shared) = made.map_err(|e| failed("beginning", id, &e))?;
-        let segment = Segment { file: shared, seal, end: segment::DATA, live: BTreeMap::new(), bad: false };
+        let segment =
+            Segment { file: shared, seal, end: segment::DATA, live: BTreeMap::new(), live_bytes: 0, bad: false };
         self.shared.index().segments.insert(id, segment);
         self.highest = id;
         self.previous = segment::DATA;
@@ -275,12 +282,12 @@ impl Writer {
         self.previous = active.synced;
         let end = Cursor { segment: active.id, offset: active.synced };
         self.unsynced_since = None;
-        self.commit(end);
         self.shared.count(|stats| {
             stats.syncs += 1;
             stats.sync_time += took;
             stats.sync_time_max = stats.sync_time_max.max(took);
         });
+        self.commit(end);
         Ok(())
     }
 
@@ -330,6 +337,7 @@ impl Writer {
         self.retry_after = Instant::now() + TICK;
         if full {
             self.reserve.give_up();
+            self.free = disk::RESERVE;
             self.shared.set_full(true);
             self.check_after = Instant::now() + TICK;
         }
@@ -339,6 +347,7 @@ impl Writer {
     fn check_disk(&mut self) {
         self.check_after = Instant::now() + TICK;
         let Ok(free) = disk::free_bytes(&self.dir) else { return };
+        self.free = free;
         if !self.reserve.is_held() && free >= self.options.min_free.saturating_add(disk::RESERVE) {
             self.reserve.take();
         }
@@ -356,6 +365,17 @@ impl Drop for Writer {
     /// Also on a panic: nobody may wait for a thread that is gone.
     fn drop(&mut self) {
         self.shared.queue.abandon();
+    }
+}
+
+/// Messages that came before it was known that the disk is full must not use up what is left for outcomes.
+fn refuse_messages(batch: &mut Vec<Item>) {
+    let is_message =
+        |item: &mut Item| matches!(item.want, Want::Now(_)) && matches!(item.record.effect, Effect::Message { .. });
+    for message in batch.extract_if(.., is_message) {
+        if let Want::Now(answer) = message.want {
+            let _ = answer.send(Err(AppendError::Full));
+        }
     }
 }
 
