@@ -5,4 +5,5 @@ pub mod keys;
 pub mod mail;
 pub mod retry;
 pub mod smtp;
+pub mod spool;
 pub mod token;

@@ -1,0 +1,148 @@
+//! Freeing the oldest segment, and only ever the oldest.
+//!
+//! What of it is live is written again at the end of the log: messages with their folded state, settings with their
+//! value. Once that is synced, the segment is removed and the folder synced before the next one may go. So an outcome
+//! always outlives the message that it settles, and no message comes back from the dead. A damaged segment is not
+//! removed but renamed to `.bad`, for the operator.
+//!
+//! The work is done by the writer, a few MiB between two batches.
+
+use super::index::{Index, Owner, Place};
+use super::queue::{Item, Want};
+use super::record::{Effect, Encoded};
+use super::writer::{TICK, Writer};
+use super::{AppendError, Cursor, Options, disk, locked, segment};
+use bytes::Bytes;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes copied between two batches, or one record if it is larger.
+const STEP: u64 = 4 * 1024 * 1024;
+
+/// How long a reader that has not said where it is may take to do so.
+const SILENCE: Duration = Duration::from_secs(60);
+
+impl Writer {
+    pub fn compaction_due(&self) -> bool {
+        self.compact_after <= Instant::now() && self.to_free().is_some()
+    }
+
+    /// The segment to free, if there is one.
+    fn to_free(&self) -> Option<u64> {
+        let released = *locked(&self.shared.released);
+        let index = self.shared.index();
+        // On a full disk all that can be freed is wanted, but the copies must leave outcomes some space.
+        let full = self.shared.is_full();
+        let slack = if full { 0 } else { self.options.slack };
+        let silent = released.is_none() && self.opened.elapsed() < SILENCE;
+        let oldest = oldest_to_free(&index, &self.options, slack, released)?;
+        let copies = index.segments.get(&oldest)?.live_bytes;
+        (!silent && (!full || copies <= self.free / 2)).then_some(oldest)
+    }
+
+    /// One step: copies some of the oldest segment's live records, or removes it when none are left.
+    pub fn compact(&mut self) {
+        let Some(segment) = self.to_free() else { return };
+        if let Err(error) = self.compact_segment(segment) {
+            tracing::warn!(segment, %error, "the oldest segment of the log could not be freed yet");
+            self.compact_after = Instant::now() + TICK;
+        }
+    }
+
+    fn compact_segment(&mut self, segment: u64) -> Result<(), AppendError> {
+        // The copies carry the state as the index has it, so no outcome may be on its way there.
+        self.sync()?;
+        let copies = self.copies(segment)?;
+        if copies.is_empty() {
+            return self.free(segment).map_err(|e| AppendError::Failed(e.to_string()));
+        }
+        self.write_copies(copies)
+    }
+
+    fn copies(&self, segment: u64) -> Result<Vec<Item>, AppendError> {
+        let (sources, file) = {
+            let index = self.shared.index();
+            let Some(oldest) = index.segments.get(&segment) else { return Ok(Vec::new()) };
+            (sources(&index, oldest.live.values()), oldest.file.clone())
+        };
+        sources.into_iter().map(|source| self.copy(source, &file)).collect()
+    }
+
+    fn copy(&self, source: Source, file: &Arc<File>) -> Result<Item, AppendError> {
+        let Source { effect, place } = source;
+        let mut body = vec![0; place.body_len as usize];
+        let read = file.read_exact_at(&mut body, place.body_offset());
+        let damaged = read.is_err() || crc32fast::hash(&body) != place.body_crc;
+        if damaged && !place.damaged {
+            // The state must go on all the same. The copy keeps the CRC of what was accepted, and so stays damaged.
+            tracing::error!(segment = place.segment, offset = place.offset, "a message in the log is damaged");
+            self.shared.found_damage(place.segment);
+        }
+        let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
+        Ok(Item { record: Encoded::again(effect, body, place.body_crc, damaged)?, want: Want::Copy })
+    }
+
+    fn free(&mut self, segment: u64) -> io::Result<()> {
+        if self.names_unsynced {
+            disk::sync_dir(&self.dir)?;
+            self.names_unsynced = false;
+        }
+        let unread = locked(&self.shared.released).is_none_or(|cursor| cursor.segment <= segment);
+        let bad = self.shared.index().segments.get(&segment).is_some_and(|s| s.bad);
+        let path = segment::path(&self.dir, segment);
+        match bad {
+            true => fs::rename(&path, segment::bad_path(&self.dir, segment))?,
+            false => fs::remove_file(&path)?,
+        }
+        self.shared.index().segments.remove(&segment);
+        if unread {
+            tracing::warn!(segment, "history was given up: the log was not read in time");
+            self.shared.count(|stats| stats.segments_given_up += 1);
+        }
+        // Were a later segment's removal durable and this one's not, settled messages would be live again.
+        self.names_unsynced = true;
+        disk::sync_dir(&self.dir)?;
+        self.names_unsynced = false;
+        Ok(())
+    }
+}
+
+/// What is to be written again, and where it lies now.
+struct Source {
+    effect: Effect,
+    place: Place,
+}
+
+fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<Source> {
+    let mut bytes = 0;
+    let sources = owners.filter_map(|owner| match owner {
+        Owner::Message(id) => index.messages.get(id).map(|message| Source {
+            effect: Effect::Message { id: *id, head: message.head.clone(), newest: Some(message.newest.clone()) },
+            place: message.place,
+        }),
+        Owner::Setting(key) => index.settings.get(key).map(|(value, place)| Source {
+            effect: Effect::Setting { key: key.clone(), value: Some(value.clone()) },
+            place: *place,
+        }),
+    });
+    sources
+        .take_while(|source| {
+            let before = bytes;
+            bytes += source.place.len();
+            before == 0 || bytes <= STEP
+        })
+        .collect()
+}
+
+/// The oldest segment, if the log is large enough and the reader has what it holds, or is too far behind.
+fn oldest_to_free(index: &Index, options: &Options, slack: u64, released: Option<Cursor>) -> Option<u64> {
+    let (&oldest, _) = index.segments.first_key_value()?;
+    let (&newest, _) = index.segments.last_key_value()?;
+    let released = released.unwrap_or_default();
+    let large = index.bytes() > index.live.saturating_mul(2).saturating_add(slack);
+    let read = oldest < released.segment || index.bytes_after(released) > options.max_behind;
+    (oldest != newest && large && read).then_some(oldest)
+}

@@ -1,0 +1,140 @@
+//! Between those who append and the writer's thread: a list under a lock, and the future of one entry.
+
+use super::record::Encoded;
+use super::{AppendError, locked};
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// What becomes of one appended entry: resolves after the fdatasync that covers it, or when that failed.
+///
+/// Dropping it changes nothing: the entry is written all the same.
+#[derive(Debug)]
+#[must_use = "an entry is durable only once this has resolved"]
+pub struct Durable(Result<oneshot::Receiver<Result<(), AppendError>>, AppendError>);
+
+impl Durable {
+    pub(super) fn refused(error: AppendError) -> Self {
+        Self(Err(error))
+    }
+
+    pub(super) fn waiting(answer: oneshot::Receiver<Result<(), AppendError>>) -> Self {
+        Self(Ok(answer))
+    }
+
+    /// Blocks the thread until the entry is durable.
+    ///
+    /// # Panics
+    /// On a thread that runs asynchronous tasks; await it there.
+    pub fn wait(self) -> Result<(), AppendError> {
+        self.0?.blocking_recv().unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match &mut self.0 {
+            Ok(answer) => ready!(Pin::new(answer).poll(context)).unwrap_or(Err(AppendError::Closed)),
+            Err(error) => Err(error.clone()),
+        })
+    }
+}
+
+/// Who waits for a record.
+#[derive(Debug)]
+pub(super) enum Want {
+    /// Somebody waits: sync at once, and say how it went.
+    Now(oneshot::Sender<Result<(), AppendError>>),
+    /// Nobody waits; on failure it is kept and written later.
+    Soon,
+    /// A copy made by compaction; on failure it is dropped, since the original is still there.
+    Copy,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub record: Encoded,
+    pub want: Want,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: Vec<Item>,
+    /// Somebody waits for one of the items.
+    urgent: bool,
+    /// When the first item came for which nobody waits.
+    since: Option<Instant>,
+    closing: bool,
+    /// The writer waits; without it there is nobody to wake.
+    sleeping: bool,
+}
+
+impl Queue {
+    pub fn push(&self, item: Item) -> Result<(), AppendError> {
+        let mut state = locked(&self.state);
+        if state.closing {
+            return Err(AppendError::Closed);
+        }
+        let wake = match item.want {
+            Want::Now(_) => !mem::replace(&mut state.urgent, true),
+            Want::Soon | Want::Copy => state.since.is_none(),
+        };
+        if state.since.is_none() && !matches!(item.want, Want::Now(_)) {
+            state.since = Some(Instant::now());
+        }
+        state.items.push(item);
+        if wake && state.sleeping {
+            drop(state);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do, and swaps what there is into `into`, which must be empty: at once when somebody
+    /// waits for an item or the queue is closing, `linger` after the first item for which nobody does, and with or
+    /// without items at `until`. True when the queue is closing, after which nothing more comes.
+    pub fn take(&self, into: &mut Vec<Item>, until: Instant, linger: Duration) -> bool {
+        let mut state = locked(&self.state);
+        loop {
+            let until = state.since.map_or(until, |since| until.min(since + linger));
+            let left = until.saturating_duration_since(Instant::now());
+            if state.urgent || state.closing || left.is_zero() {
+                break;
+            }
+            state.sleeping = true;
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeping = false;
+        }
+        mem::swap(&mut state.items, into);
+        state.urgent = false;
+        state.since = None;
+        state.closing
+    }
+
+    pub fn close(&self) {
+        locked(&self.state).closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Closes and answers all that waits with `Closed`; for a writer that ends, in whatever way.
+    pub fn abandon(&self) {
+        let left = {
+            let mut state = locked(&self.state);
+            state.closing = true;
+            mem::take(&mut state.items)
+        };
+        drop(left);
+    }
+}

@@ -1,0 +1,346 @@
+//! One record on disk: a header of fixed size, a head, a body.
+//!
+//! The header has a CRC-32 of its own, which also covers the place where the record lies: segment, offset and the
+//! segment's salt. So a record can be told from bytes that merely look like one: left-overs of an earlier use of the
+//! same blocks, or a forged record inside a message body, whose sender does not know the salt. Head and body have a
+//! CRC each, so that recovery can check heads without reading bodies.
+//!
+//! Knows nothing of files; [`super::segment`] and [`super::walk`] do.
+
+use super::{AppendError, Entry, MessageHead};
+use crate::event::Hit;
+use crate::mail::{Outcome, QueueId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Bytes of a record header:
+///
+/// ```text
+/// 0 mark 4 | 4 CRC of the rest and the place 4 | 8 kind 1 | 9 flags 1 | 10 zero 2 | 12 head length 4 |
+/// 16 head CRC 4 | 20 body length 4 | 24 body CRC 4 | 28 queue id 16 | 44 synced 8       (little-endian)
+/// ```
+pub(super) const HEADER: usize = 52;
+
+/// The first bytes of every header, by which a scan finds the next one behind damage.
+pub(super) const MARK: [u8; 4] = [0xa7, b't', b'p', 0x1e];
+
+/// The leading byte of every head: the layout of what follows it.
+const FORMAT: u8 = 1;
+
+/// Kinds of records. 5 (Feedback: a late bounce or a complaint) is reserved; unknown kinds are passed over.
+pub(super) mod kind {
+    pub const MESSAGE: u8 = 1;
+    pub const OUTCOMES: u8 = 2;
+    pub const HITS: u8 = 3;
+    pub const SETTING: u8 = 4;
+}
+
+/// Set on a record that compaction wrote again; its head carries the folded state.
+pub(super) const AGAIN: u8 = 1;
+
+/// Set on a copy whose original had a damaged body. Such a body is not torn, wherever it lies.
+const DAMAGED: u8 = 2;
+
+/// What a header's CRC covers beside the header: where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seal {
+    pub segment: u64,
+    pub salt: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub kind: u8,
+    pub flags: u8,
+    pub head_len: u32,
+    pub head_crc: u32,
+    pub body_len: u32,
+    pub body_crc: u32,
+    /// The message's queue id; zero where the kind has none.
+    pub id: [u8; 16],
+    /// The offset in this segment below which everything was known to be synced when this record was written. It
+    /// tells a torn tail from damage in older data.
+    pub synced: u64,
+}
+
+impl Header {
+    pub fn encode(&self, seal: Seal, offset: u64) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..4].copy_from_slice(&MARK);
+        out[8] = self.kind;
+        out[9] = self.flags;
+        out[12..16].copy_from_slice(&self.head_len.to_le_bytes());
+        out[16..20].copy_from_slice(&self.head_crc.to_le_bytes());
+        out[20..24].copy_from_slice(&self.body_len.to_le_bytes());
+        out[24..28].copy_from_slice(&self.body_crc.to_le_bytes());
+        out[28..44].copy_from_slice(&self.id);
+        out[44..].copy_from_slice(&self.synced.to_le_bytes());
+        let crc = place_crc(&out[8..], seal, offset);
+        out[4..8].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// The header that lies at `offset`, or `None` where none does.
+    pub fn decode(bytes: &[u8], seal: Seal, offset: u64) -> Option<Self> {
+        let bytes: &[u8; HEADER] = bytes.get(..HEADER)?.try_into().ok()?;
+        if bytes[..4] != MARK || u32_at(bytes, 4) != place_crc(&bytes[8..], seal, offset) {
+            return None;
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&bytes[28..44]);
+        let mut synced = [0; 8];
+        synced.copy_from_slice(&bytes[44..]);
+        Some(Self {
+            kind: bytes[8],
+            flags: bytes[9],
+            head_len: u32_at(bytes, 12),
+            head_crc: u32_at(bytes, 16),
+            body_len: u32_at(bytes, 20),
+            body_crc: u32_at(bytes, 24),
+            id,
+            synced: u64::from_le_bytes(synced),
+        })
+    }
+
+    /// Bytes of the whole record.
+    pub fn len(&self) -> u64 {
+        HEADER as u64 + u64::from(self.head_len) + u64::from(self.body_len)
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.flags & DAMAGED != 0
+    }
+
+    pub fn is_again(&self) -> bool {
+        self.flags & AGAIN != 0
+    }
+}
+
+fn place_crc(rest: &[u8], seal: Seal, offset: u64) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&seal.salt.to_le_bytes());
+    crc.update(&seal.segment.to_le_bytes());
+    crc.update(&offset.to_le_bytes());
+    crc.update(rest);
+    crc.finalize()
+}
+
+fn u32_at(bytes: &[u8; HEADER], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// What a record does to the folded state. The same value comes from an entry that is written and from a head that
+/// is read, so that the running log and recovery cannot come to different folds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Effect {
+    Message {
+        id: QueueId,
+        head: Arc<MessageHead>,
+        /// The folded state, in a record that was written again.
+        newest: Option<Vec<Outcome>>,
+    },
+    Outcomes {
+        id: QueueId,
+        outcomes: Vec<Outcome>,
+    },
+    Setting {
+        key: Box<str>,
+        value: Option<Bytes>,
+    },
+    Hits(Vec<Hit>),
+    /// A kind that this version does not know.
+    Unknown,
+}
+
+/// Why a head with the right length gave no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadError {
+    Damaged,
+    /// Written in a format of a later version.
+    Newer(u8),
+}
+
+impl Effect {
+    /// Reads a head whose CRC was found right.
+    pub fn decode(header: &Header, head: &[u8]) -> Result<Self, HeadError> {
+        if !(kind::MESSAGE..=kind::SETTING).contains(&header.kind) {
+            return Ok(Self::Unknown);
+        }
+        let (&format, head) = head.split_first().ok_or(HeadError::Damaged)?;
+        if format > FORMAT {
+            return Err(HeadError::Newer(format));
+        }
+        let id = QueueId::from_bytes(header.id);
+        Ok(match header.kind {
+            kind::MESSAGE => {
+                let (head, newest): (MessageHead, Option<Vec<Outcome>>) = from_postcard(head)?;
+                Self::Message { id, head: Arc::new(head), newest }
+            }
+            kind::OUTCOMES => Self::Outcomes { id, outcomes: from_postcard(head)? },
+            kind::HITS => Self::Hits(from_postcard(head)?),
+            _ => {
+                let (key, value): (Box<str>, Option<Vec<u8>>) = from_postcard(head)?;
+                Self::Setting { key, value: value.map(Bytes::from) }
+            }
+        })
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, AppendError> {
+        match self {
+            Self::Message { head, newest, .. } => to_postcard(&(FORMAT, &**head, newest)),
+            Self::Outcomes { outcomes, .. } => to_postcard(&(FORMAT, outcomes)),
+            Self::Setting { key, value } => to_postcard(&(FORMAT, key, value.as_deref())),
+            Self::Hits(hits) => to_postcard(&(FORMAT, hits)),
+            Self::Unknown => Ok(Vec::new()),
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Message { .. } => kind::MESSAGE,
+            Self::Outcomes { .. } => kind::OUTCOMES,
+            Self::Setting { .. } => kind::SETTING,
+            Self::Hits(_) => kind::HITS,
+            Self::Unknown => 0,
+        }
+    }
+}
+
+fn from_postcard<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HeadError> {
+    postcard::from_bytes(bytes).map_err(|_| HeadError::Damaged)
+}
+
+fn to_postcard<T: Serialize>(value: &T) -> Result<Vec<u8>, AppendError> {
+    postcard::to_stdvec(value).map_err(|e| AppendError::Failed(format!("a record could not be encoded: {e}")))
+}
+
+/// A record ready to be written, but for what depends on its place.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    flags: u8,
+    kind: u8,
+    id: [u8; 16],
+    pub head: Vec<u8>,
+    head_crc: u32,
+    /// In the pieces in which it came: `writev` joins them.
+    pub body: Vec<Bytes>,
+    body_len: u32,
+    body_crc: u32,
+    pub effect: Effect,
+}
+
+impl Encoded {
+    /// Encodes and sums up an entry. Runs on the caller's thread, so that the writer's has nothing to do but write.
+    pub fn new(entry: Entry) -> Result<Self, AppendError> {
+        let (effect, body) = match entry {
+            Entry::Message { id, head, body } => (Effect::Message { id, head, newest: None }, body),
+            Entry::Outcomes { id, outcomes, report } => {
+                (Effect::Outcomes { id, outcomes }, report.into_iter().collect())
+            }
+            Entry::Hits(hits) => (Effect::Hits(hits), Vec::new()),
+            Entry::Setting { key, value } => (Effect::Setting { key, value }, Vec::new()),
+        };
+        Self::of(effect, body, None)
+    }
+
+    /// A record that compaction writes again. `body_crc` is the one from the acceptance, which the body does not have
+    /// if it is damaged.
+    pub fn again(effect: Effect, body: Vec<Bytes>, body_crc: u32, damaged: bool) -> Result<Self, AppendError> {
+        let flags = if damaged { AGAIN | DAMAGED } else { AGAIN };
+        Ok(Self { flags, ..Self::of(effect, body, Some(body_crc))? })
+    }
+
+    fn of(effect: Effect, body: Vec<Bytes>, body_crc: Option<u32>) -> Result<Self, AppendError> {
+        let head = effect.encode()?;
+        let body_len: usize = body.iter().map(Bytes::len).sum();
+        let too_long = |_| AppendError::Failed(format!("a record of {} bytes is too long", head.len() + body_len));
+        u32::try_from(head.len()).map_err(too_long)?;
+        let id = match &effect {
+            Effect::Message { id, .. } | Effect::Outcomes { id, .. } => *id.as_bytes(),
+            Effect::Setting { .. } | Effect::Hits(_) | Effect::Unknown => [0; 16],
+        };
+        Ok(Self {
+            flags: 0,
+            kind: effect.kind(),
+            id,
+            head_crc: crc32fast::hash(&head),
+            body_len: u32::try_from(body_len).map_err(too_long)?,
+            body_crc: body_crc.unwrap_or_else(|| crc_of(&body)),
+            head,
+            body,
+            effect,
+        })
+    }
+
+    /// Bytes of the whole record.
+    pub fn len(&self) -> u64 {
+        (HEADER + self.head.len()) as u64 + u64::from(self.body_len)
+    }
+
+    pub fn header(&self, synced: u64) -> Header {
+        Header {
+            kind: self.kind,
+            flags: self.flags,
+            // `of` has seen that it fits.
+            head_len: u32::try_from(self.head.len()).unwrap_or(u32::MAX),
+            head_crc: self.head_crc,
+            body_len: self.body_len,
+            body_crc: self.body_crc,
+            id: self.id,
+            synced,
+        }
+    }
+}
+
+fn crc_of(pieces: &[Bytes]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    pieces.iter().for_each(|piece| crc.update(piece));
+    crc.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEAL: Seal = Seal { segment: 7, salt: 99 };
+
+    #[test]
+    fn a_header_is_right_in_its_own_place_only() {
+        let header = Header {
+            kind: kind::MESSAGE,
+            flags: AGAIN,
+            head_len: 1,
+            head_crc: 2,
+            body_len: 3,
+            body_crc: 4,
+            id: [5; 16],
+            synced: 6,
+        };
+        let bytes = header.encode(SEAL, 8192);
+        assert_eq!(Header::decode(&bytes, SEAL, 8192), Some(header));
+        assert_eq!(Header::decode(&bytes, SEAL, 8193), None);
+        assert_eq!(Header::decode(&bytes, Seal { segment: 8, ..SEAL }, 8192), None);
+        assert_eq!(Header::decode(&bytes, Seal { salt: 98, ..SEAL }, 8192), None);
+        assert_eq!(Header::decode(&bytes[..HEADER - 1], SEAL, 8192), None);
+        for at in 0..HEADER {
+            let mut wrong = bytes;
+            wrong[at] ^= 0x10;
+            assert_eq!(Header::decode(&wrong, SEAL, 8192), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn settings_come_back_and_later_formats_are_named() {
+        for value in [None, Some(Bytes::new()), Some(Bytes::from_static(b"on"))] {
+            let made = Encoded::new(Entry::Setting { key: "domain/example.com".into(), value }).unwrap();
+            let header = made.header(0);
+            assert_eq!(Effect::decode(&header, &made.head), Ok(made.effect.clone()));
+            let mut later = made.head.clone();
+            later[0] = FORMAT + 1;
+            assert_eq!(Effect::decode(&header, &later), Err(HeadError::Newer(FORMAT + 1)));
+            assert_eq!(Effect::decode(&header, &[]), Err(HeadError::Damaged));
+            assert_eq!(Effect::decode(&Header { kind: 5, ..header }, &later), Ok(Effect::Unknown));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Segment files: their names, and the block at their start.
+//!
+//! The block is there twice, 4 KiB apart, because without its salt no record of the segment can be told from noise.
+//! It says how much of the segment before was synced: what lies beyond that there was never acknowledged.
+
+use super::disk;
+use super::record::Seal;
+use super::walk::{ReadAt, read_full};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Offset of a segment's first record.
+pub(super) const DATA: u64 = 8192;
+
+/// Format of segments and records. A later one is refused, not guessed at.
+pub(super) const VERSION: u32 = 1;
+
+const MAGIC: &[u8; 16] = b"trackpost log\r\n\0";
+
+/// Bytes of a block:
+///
+/// ```text
+/// 0 magic 16 | 16 version 4 | 20 CRC of the rest 4 | 24 segment 8 | 32 salt 8 | 40 synced bytes of the segment
+/// before 8 | 48 zero 16       (little-endian; magic, version and CRC stay where they are in every version)
+/// ```
+const BLOCK: usize = 64;
+
+/// Where the two copies of the block lie.
+const COPIES: [u64; 2] = [0, 4096];
+
+/// What stands at the start of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub version: u32,
+    pub seal: Seal,
+    /// Bytes of the segment before that were synced when this one was begun; 0 where there was none.
+    pub previous: u64,
+}
+
+impl Start {
+    pub fn encode(&self) -> [u8; BLOCK] {
+        let mut out = [0; BLOCK];
+        out[..16].copy_from_slice(MAGIC);
+        out[16..20].copy_from_slice(&self.version.to_le_bytes());
+        out[24..32].copy_from_slice(&self.seal.segment.to_le_bytes());
+        out[32..40].copy_from_slice(&self.seal.salt.to_le_bytes());
+        out[40..48].copy_from_slice(&self.previous.to_le_bytes());
+        let crc = block_crc(&out);
+        out[20..24].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn decode(block: &[u8; BLOCK]) -> Option<Self> {
+        let u32_at = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        (block[..16] == MAGIC[..] && u32_at(20) == block_crc(block)).then(|| Self {
+            version: u32_at(16),
+            seal: Seal { segment: u64_at(24), salt: u64_at(32) },
+            previous: u64_at(40),
+        })
+    }
+
+    /// Reads the first of the two copies that is right; `None` when neither is.
+    pub fn read(source: &dyn ReadAt) -> io::Result<Option<Self>> {
+        for at in COPIES {
+            let mut block = [0; BLOCK];
+            if read_full(source, &mut block, at)? == BLOCK
+                && let Some(start) = Self::decode(&block)
+            {
+                return Ok(Some(start));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn block_crc(block: &[u8; BLOCK]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&block[..20]);
+    crc.update(&block[24..]);
+    crc.finalize()
+}
+
+/// `DIR/0000000000000001.log`.
+pub(super) fn path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment:016}.log"))
+}
+
+/// The name under which a damaged segment is kept for the operator once the log is done with it.
+pub(super) fn bad_path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment:016}.bad"))
+}
+
+/// What the folder of the log holds.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Numbers of the segments, in order.
+    pub segments: Vec<u64>,
+    /// The highest number in use, that of `.bad` files included, so that none is ever given twice.
+    pub highest: u64,
+}
+
+/// Lists the folder and removes segments whose creation was not finished; nothing was ever acknowledged in them.
+pub(super) fn list(dir: &Path) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some((number, kind)) = name.to_str().and_then(|n| n.split_once('.')) else { continue };
+        let Ok(number) = number.parse::<u64>() else { continue };
+        match kind {
+            "new" => fs::remove_file(entry.path())?,
+            "log" => listing.segments.push(number),
+            "bad" => {}
+            _ => continue,
+        }
+        listing.highest = listing.highest.max(number);
+    }
+    listing.segments.sort_unstable();
+    Ok(listing)
+}
+
+/// Begins a segment. `fill` may write records into it; the file appears under its name, whole and synced, or not at
+/// all.
+pub(super) fn create(
+    dir: &Path,
+    segment: u64,
+    previous: u64,
+    fill: &mut dyn FnMut(&File, Seal) -> io::Result<()>,
+) -> io::Result<(File, Seal)> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|e| io::Error::other(e.to_string()))?;
+    let seal = Seal { segment, salt: u64::from_le_bytes(salt) };
+    let unfinished = dir.join(format!("{segment:016}.new"));
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let made = (|| {
+        let block = Start { version: VERSION, seal, previous }.encode();
+        file.set_len(DATA)?;
+        for at in COPIES {
+            file.write_all_at(&block, at)?;
+        }
+        fill(&file, seal)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path(dir, segment))?;
+        disk::sync_dir(dir)
+    })();
+    match made {
+        Ok(()) => Ok((file, seal)),
+        Err(e) => {
+            let _ = fs::remove_file(&unfinished);
+            Err(e)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_copy_of_the_block_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, seal) = create(dir.path(), 3, 4711, &mut |_, _| Ok(())).unwrap();
+        let want = Start { version: VERSION, seal, previous: 4711 };
+        for damaged in [&[][..], &[5], &[4096 + 40], &[5, 4096]] {
+            for at in damaged {
+                file.write_all_at(&[0xff], *at).unwrap();
+            }
+            let got = Start::read(&file).unwrap();
+            assert_eq!(got, (damaged.len() < 2).then_some(want), "{damaged:?}");
+            for at in COPIES {
+                file.write_all_at(&want.encode(), at).unwrap();
+            }
+        }
+        fs::write(dir.path().join("0000000000000009.bad"), "").unwrap();
+        fs::write(dir.path().join("0000000000000010.new"), "").unwrap();
+        let listing = list(dir.path()).unwrap();
+        assert_eq!((listing.segments, listing.highest), (vec![3], 10));
+        assert!(!dir.path().join("0000000000000010.new").exists());
+    }
+}

@@ -1,0 +1,77 @@
+//! What the writer's thread shares with those who append and read.
+
+use super::index::Index;
+use super::queue::Queue;
+use super::{Cursor, Recovered, Stats, locked};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub queue: Queue,
+    index: Mutex<Index>,
+    /// The end of what is durable.
+    pub durable: watch::Sender<Cursor>,
+    /// What the reader has released, once it has said so.
+    pub released: Mutex<Option<Cursor>>,
+    full: AtomicBool,
+    /// The counters among the numbers; the others are taken from the index.
+    counters: Mutex<Stats>,
+}
+
+impl Shared {
+    pub fn new(index: Index, recovered: &Recovered) -> Self {
+        let counters =
+            Stats { bad_segments: recovered.bad_segments, bad_records: recovered.bad_records, ..Stats::default() };
+        Self {
+            queue: Queue::default(),
+            durable: watch::Sender::new(index.end()),
+            index: Mutex::new(index),
+            released: Mutex::new(None),
+            full: AtomicBool::new(false),
+            counters: Mutex::new(counters),
+        }
+    }
+
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        locked(&self.index)
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut locked(&self.counters));
+    }
+
+    pub fn stats(&self) -> Stats {
+        let counters = *locked(&self.counters);
+        let index = self.index();
+        Stats {
+            bytes: index.bytes(),
+            live_bytes: index.live,
+            segments: index.segments.len() as u64,
+            messages_live: index.messages.len() as u64,
+            ..counters
+        }
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Gives what was said before.
+    pub fn set_full(&self, full: bool) -> bool {
+        self.full.swap(full, Ordering::Relaxed)
+    }
+
+    /// Marks a segment as damaged, so that it is kept, and counts it once.
+    pub fn found_damage(&self, segment: u64) {
+        let mut index = self.index();
+        let known = index.segments.get_mut(&segment).is_none_or(|s| mem::replace(&mut s.bad, true));
+        drop(index);
+        self.count(|stats| {
+            stats.bad_records += 1;
+            stats.bad_segments += u64::from(!known);
+        });
+    }
+}
