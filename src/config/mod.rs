@@ -3,7 +3,7 @@
 //! Owns every key with its default and meaning (told to the operator in `config/trackpost.toml`), the rules between
 //! keys, and above all the one that a listener is never an open relay. A bad file gives ALL its faults at once, each
 //! with its line. Files that are named are opened here, so that a missing one is found before anything is bound; what
-//! is in a certificate is read by [`crate::tls`] alone. Nothing here is global, and nothing is changed after loading:
+//! is in a certificate is read by `tls` alone. Nothing here is global, and nothing is changed after loading:
 //! a reload makes a new `Config`.
 //!
 //! Reading goes top down: `section` walks the tables of the file, `value` parses single values, `reach` knows who can
@@ -32,6 +32,7 @@ pub use web::{Acme, Api, Dns, LinkScheme, Tracking, TrackingTls};
 use crate::mail::{DomainError, DomainName};
 use reach::Bound;
 use section::Section;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use toml_edit::Value;
@@ -90,8 +91,7 @@ impl Config {
 
     /// The file to load: `arg` (of `--config`), else `TRACKPOST_CONFIG`, else `config/trackpost.toml`.
     pub fn find(arg: Option<&Path>) -> PathBuf {
-        let named = || std::env::var_os("TRACKPOST_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-        arg.map(Path::to_owned).or_else(named).unwrap_or_else(|| DEFAULT_FILE.into())
+        first_named(arg, std::env::var_os("TRACKPOST_CONFIG"))
     }
 
     /// Parses `text`, the content of `file`, on a machine of this name.
@@ -100,6 +100,11 @@ impl Config {
         config.warnings = warnings;
         Ok(config)
     }
+}
+
+fn first_named(arg: Option<&Path>, variable: Option<OsString>) -> PathBuf {
+    let variable = variable.filter(|name| !name.is_empty()).map(PathBuf::from);
+    arg.map(Path::to_owned).or(variable).unwrap_or_else(|| DEFAULT_FILE.into())
 }
 
 fn read(top: &mut Section<'_>, file: &Path, machine: &str) -> Config {
@@ -164,7 +169,11 @@ fn read_hostname(top: &mut Section<'_>, machine: &str) -> String {
 
 fn read_data_dir(top: &mut Section<'_>) -> PathBuf {
     let folder = top.path("data_dir").unwrap_or_else(|| top.beside("data"));
-    top.refuse(folder.exists() && !folder.is_dir(), &["data_dir"], "is there, but not a folder");
+    top.refuse(
+        folder.exists() && !folder.is_dir(),
+        &["data_dir"],
+        format_args!("{} is not a folder", top.written("data_dir")),
+    );
     folder
 }
 
@@ -260,8 +269,15 @@ mod tests {
 
     #[test]
     fn where_the_file_is() {
-        // TRACKPOST_CONFIG is tried from outside: a process has but one environment.
-        assert_eq!(Config::find(Some(Path::new("a.toml"))), Path::new("a.toml"));
+        let table = [
+            (Some("a.toml"), Some("b.toml"), "a.toml"),
+            (None, Some("b.toml"), "b.toml"),
+            (None, Some(""), DEFAULT_FILE),
+            (None, None, DEFAULT_FILE),
+        ];
+        for (arg, variable, want) in table {
+            assert_eq!(first_named(arg.map(Path::new), variable.map(OsString::from)), Path::new(want));
+        }
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use super::value::{KIB, MIB, Secret, host_and_port, number, one_of, size, size_w
 use crate::retry::Schedule;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -156,10 +157,13 @@ fn read_credentials(s: &mut Section<'_>) -> Option<Credentials> {
     s.refuse(username.is_some() && file.is_none(), &["username", "password_file"], "goes with a password_file");
     s.refuse(file.is_some() && username.is_none(), &["password_file", "username"], "goes with a username");
     let (username, file) = (username?, file?);
+    let mode = fs::metadata(&file).map_or(0, |metadata| metadata.mode() & 0o777);
+    let exposed = format!("{} can be read by every user (mode {mode:o})", s.written("password_file"));
+    s.warn(mode & 0o004 != 0, &["password_file"], exposed);
     match read_password(&file) {
         Ok(password) => Some(Credentials { username, password }),
         Err(problem) => {
-            s.refuse(true, &["password_file"], format_args!("{:?} {problem}", file.file_name().unwrap_or_default()));
+            s.refuse(true, &["password_file"], format_args!("{} {problem}", s.written("password_file")));
             None
         }
     }

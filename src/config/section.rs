@@ -143,8 +143,7 @@ impl<'a> Section<'a> {
             Ok(_) => return Some(path),
             Err(e) => format!("cannot be read: {e}"),
         };
-        let written = self.item(key).and_then(Item::as_str).unwrap_or_default();
-        self.fault(key, format!("{written:?} {problem}"));
+        self.fault(key, format!("{} {problem}", self.written(key)));
         None
     }
 
@@ -214,6 +213,12 @@ impl<'a> Section<'a> {
     /// True where the file has `key`.
     pub fn is_set(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The value of `key` as messages show it.
+    pub fn written(&self, key: &str) -> String {
+        let value = self.table.and_then(|table| table.get(key)).and_then(Item::as_value);
+        value.map_or_else(|| "the default".to_owned(), describe)
     }
 
     /// True where one of `keys` did not parse or breaks a rule.

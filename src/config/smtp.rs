@@ -2,7 +2,7 @@
 
 use super::reach::{Bound, is_reachable, too_wide};
 use super::section::Section;
-use super::value::{KIB, MIB, network, number, one_of, rate, shown, size_within, socket_address, some_time};
+use super::value::{KIB, MIB, network, number, one_of, rate, shown, size, socket_address, some_time};
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct Smtp {
     pub max_recipients: usize,
     /// Over all listeners.
     pub max_connections: usize,
-    /// From one IPv4 address or one IPv6 /64.
+    /// Of `max_connections`, those that one client may hold.
     pub max_connections_per_client: usize,
     /// Bytes a second below which a client in DATA is cut off; 0: none.
     pub min_data_rate: u64,
@@ -110,7 +110,8 @@ pub(super) fn read(s: &mut Section<'_>, bound: &mut Bound) -> Smtp {
 }
 
 fn read_message_size(s: &mut Section<'_>) -> u64 {
-    let size = s.value("max_message_size", size_within(1..=1 << 40), 50 * MIB);
+    let size = s.value("max_message_size", size, 50 * MIB);
+    s.refuse(size == 0, &["max_message_size"], "0 leaves no room for a message");
     let pool = shown(LARGE_POOL);
     let message = format!("{} is more than the memory for large messages, {pool}", shown(size));
     s.refuse(size > LARGE_POOL, &["max_message_size"], message);
@@ -132,7 +133,7 @@ fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -
         proxy_protocol: l.list("proxy_protocol", network, []),
     };
     bound.claim(l, "address", &[listener.address]);
-    let message = "needs certificate_file and key_file in [smtp]";
+    let message = format!("{} needs certificate_file and key_file in [smtp]", l.written("tls"));
     l.refuse(no_certificate && listener.tls != ListenerTls::None, &["tls"], message);
     keep_closed(l, &listener);
     listener
@@ -142,13 +143,15 @@ fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -
 fn keep_closed(l: &mut Section<'_>, listener: &Listener) {
     // Behind a proxy the clients are those of the proxy, wherever we listen.
     let reachable = is_reachable(listener.address) || !listener.proxy_protocol.is_empty();
-    let auth = listener.auth != ListenerAuth::None;
+    let (address, auth) = (listener.address, listener.auth != ListenerAuth::None);
     let trusts = l.is_set("trusted_networks") && !listener.trusted_networks.is_empty();
     l.refuse(
         reachable && !auth && !trusts,
-        &["auth", "address", "trusted_networks", "proxy_protocol"],
-        "this listener is reachable from outside loopback and has neither AUTH nor trusted_networks of its own: an \
-         open relay is not started",
+        &["address", "auth", "trusted_networks", "proxy_protocol"],
+        format_args!(
+            "{address} is reachable from outside loopback and has neither AUTH nor trusted_networks of its own: an \
+             open relay is not started"
+        ),
     );
     if let Some(wide) = too_wide(&listener.trusted_networks) {
         let message = format!("trusts {wide}, which holds strangers: an open relay is not started");

@@ -92,7 +92,10 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Value) -> Result<
             Some((_, meaning)) => Ok(*meaning),
             None => {
                 let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-                expected(quoted.join(" or "), value)
+                match quoted.as_slice() {
+                    [one, other] => expected(format_args!("{one} or {other}"), value),
+                    _ => expected(format_args!("one of {}", quoted.join(", ")), value),
+                }
             }
         }
     }
@@ -161,10 +164,11 @@ pub(super) fn size_within(range: RangeInclusive<u64>) -> impl Fn(&Value) -> Resu
 
 /// Bytes a second: a size, with or without `/s`.
 pub(super) fn rate(value: &Value) -> Result<u64, String> {
-    match value.as_str().and_then(|text| text.strip_suffix("/s")) {
-        Some(text) => size(&Value::from(text)).or_else(|_| expected("a rate such as \"500B/s\" or \"2KiB/s\"", value)),
+    let bytes = match value.as_str().and_then(|text| text.strip_suffix("/s")) {
+        Some(text) => size(&Value::from(text)),
         None => size(value),
-    }
+    };
+    bytes.or_else(|_| expected("a rate such as \"500B/s\" or \"2KiB/s\"", value))
 }
 
 /// Digits and what follows them.
@@ -178,6 +182,7 @@ pub(super) fn shown(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None if bytes == 1 => "1 byte".to_owned(),
         None => format!("{bytes} bytes"),
     }
 }

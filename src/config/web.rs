@@ -118,13 +118,15 @@ fn read_tracking_tls(s: &mut Section<'_>, http: &[SocketAddr], https: &[SocketAd
     let folder = s.path("certificates_dir");
     let external = by == By::External;
     s.refuse(external && !https.is_empty(), &["https", "tls"], "https listeners need tls = \"acme\" or \"files\"");
-    s.refuse(!external && https.is_empty(), &["tls", "https"], "needs a listener in https");
+    s.refuse(
+        !external && https.is_empty(),
+        &["tls", "https"],
+        format_args!("{} needs a listener in https", s.written("tls")),
+    );
     let challenge = "\"acme\" needs a listener in http: the CA asks there (HTTP-01)";
     s.refuse(by == By::Acme && http.is_empty(), &["tls", "http"], challenge);
-    if let Some(folder) = &folder {
-        let name = folder.file_name().unwrap_or(folder.as_os_str());
-        s.refuse(!folder.is_dir(), &["certificates_dir"], format_args!("{name:?} is not a folder"));
-    }
+    let missing = folder.as_ref().is_some_and(|folder| !folder.is_dir());
+    s.refuse(missing, &["certificates_dir"], format_args!("{} is not a folder", s.written("certificates_dir")));
     s.refuse(by == By::Files && folder.is_none(), &["tls", "certificates_dir"], "\"files\" needs certificates_dir");
     match (by, folder) {
         (By::Acme, _) => TrackingTls::Acme,
