@@ -252,6 +252,7 @@ mod tests {
         let dotted = "smtp.listener = [{ address = \"127.0.0.1:25\" }]\nsmtp.max_recipients = 5";
         assert_eq!(parse(table), parse(inline));
         assert_eq!(parse(table), parse(dotted));
+        assert_eq!(parse(table), parse(&format!("\u{feff}{}", table.replace('\n', "\r\n"))));
         assert_eq!(parse("[smtp.timeouts]\ncommand = \"1m\"").unwrap().smtp.timeouts.command.as_secs(), 60);
     }
 

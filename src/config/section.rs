@@ -11,6 +11,7 @@ use super::value::describe;
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml_edit::{ImDocument, Item, TableLike, Value};
 
@@ -104,8 +105,7 @@ impl<'a> Section<'a> {
     ) -> Vec<T> {
         let Some(item) = self.item(key) else { return default.into_iter().collect() };
         let Some(array) = item.as_array() else {
-            let found = item.clone().into_value().map_or_else(|_| "nothing".to_owned(), |value| describe(&value));
-            self.fault(key, format!("expected an array, found {found}"));
+            self.fault(key, format!("expected an array, found {}", describe_item(item)));
             return default.into_iter().collect();
         };
         let mut list = Vec::with_capacity(array.len());
@@ -152,8 +152,7 @@ impl<'a> Section<'a> {
         let item = self.item(key);
         let table = item.and_then(Item::as_table_like);
         if let (Some(item), None) = (item, table) {
-            let found = item.clone().into_value().map_or_else(|_| "nothing".to_owned(), |value| describe(&value));
-            self.fault(key, format!("expected the section [{}{key}], found {found}", self.prefix));
+            self.fault(key, format!("expected the section [{}{key}], found {}", self.prefix, describe_item(item)));
         }
         self.inside(key, table, table.and_then(|_| self.line_of(key)), read)
     }
@@ -161,10 +160,11 @@ impl<'a> Section<'a> {
     /// The array of tables `key` inside this one; `None` where the file does not have it.
     pub fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>) -> T) -> Option<Vec<T>> {
         let item = self.item(key)?;
-        let tables: Option<Vec<(&'a dyn TableLike, Option<std::ops::Range<usize>>)>> = match item {
-            Item::ArrayOfTables(tables) => Some(tables.iter().map(|t| (t as &dyn TableLike, t.span())).collect()),
+        let line = |span: Option<Range<usize>>| span.map(|span| self.source.line_at(span.start));
+        let tables: Option<Vec<(&'a dyn TableLike, _)>> = match item {
+            Item::ArrayOfTables(tables) => Some(tables.iter().map(|t| (t as &dyn TableLike, line(t.span()))).collect()),
             Item::Value(Value::Array(values)) => {
-                values.iter().map(|v| Some((v.as_inline_table()? as &dyn TableLike, v.span()))).collect()
+                values.iter().map(|v| Some((v.as_inline_table()? as &dyn TableLike, line(v.span())))).collect()
             }
             _ => None,
         };
@@ -172,8 +172,6 @@ impl<'a> Section<'a> {
             self.fault(key, format!("expected sections [[{}{key}]], with two brackets", self.prefix));
             return None;
         };
-        let line = |span: Option<std::ops::Range<usize>>| span.map(|span| self.source.line_at(span.start));
-        let tables: Vec<_> = tables.into_iter().map(|(table, span)| (table, line(span))).collect();
         Some(tables.into_iter().map(|(table, line)| self.inside(key, Some(table), line, &mut read)).collect())
     }
 
@@ -217,8 +215,8 @@ impl<'a> Section<'a> {
 
     /// The value of `key` as messages show it.
     pub fn written(&self, key: &str) -> String {
-        let value = self.table.and_then(|table| table.get(key)).and_then(Item::as_value);
-        value.map_or_else(|| "the default".to_owned(), describe)
+        let item = self.table.and_then(|table| table.get(key));
+        item.map_or_else(|| "the default".to_owned(), describe_item)
     }
 
     /// True where one of `keys` did not parse or breaks a rule.
@@ -277,6 +275,10 @@ impl Source<'_> {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         1 + memchr::memchr_iter(b'\n', before).count()
     }
+}
+
+fn describe_item(item: &Item) -> String {
+    item.clone().into_value().map_or_else(|_| "nothing".to_owned(), |value| describe(&value))
 }
 
 impl fmt::Display for Place {

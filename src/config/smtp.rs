@@ -26,7 +26,7 @@ pub struct Smtp {
     pub max_connections_per_client: usize,
     /// Bytes a second below which a client in DATA is cut off; 0: none.
     pub min_data_rate: u64,
-    /// There where a listener speaks TLS.
+    /// Never missing where a listener speaks TLS.
     pub certificate: Option<CertificateFiles>,
     pub timeouts: SmtpTimeouts,
 }

@@ -331,7 +331,8 @@ mod tests {
 
     #[test]
     fn servers() {
-        let table: &[(&str, Result<(&str, u16), &str>)] = &[
+        type Row = (&'static str, Result<(&'static str, u16), &'static str>);
+        let table: &[Row] = &[
             ("mail.example.com:587", Ok(("mail.example.com", 587))),
             ("Mail_Sink:25", Ok(("mail_sink", 25))),
             ("192.0.2.1:25", Ok(("192.0.2.1", 25))),

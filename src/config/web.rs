@@ -161,6 +161,7 @@ pub(super) fn read_api(s: &mut Section<'_>, bound: &mut Bound) -> Api {
     let certificate = read_certificate(s);
     let no_files = certificate.is_none() && !s.is_bad(&["certificate_file", "key_file"]);
     s.refuse(tls && no_files, &["tls"], "\"files\" needs certificate_file and key_file");
+    s.warn(certificate.is_some() && !tls, &["tls", "certificate_file"], "the certificate is used with \"files\" alone");
     let trusted_proxies = read_proxies(s);
     let keys = ["address", "tls", "trusted_proxies"];
     let open = is_reachable(address) && !tls;
@@ -180,7 +181,11 @@ pub(super) fn read_api(s: &mut Section<'_>, bound: &mut Bound) -> Api {
 }
 
 pub(super) fn read_dns(s: &mut Section<'_>) -> Dns {
-    Dns { servers: s.list("servers", socket_address, []) }
+    let server = |value: &Value| match socket_address(value)? {
+        server if server.port() == 0 => Err(format!("\"{server}\" has port 0")),
+        server => Ok(server),
+    };
+    Dns { servers: s.list("servers", server, []) }
 }
 
 pub(super) fn read_acme(s: &mut Section<'_>) -> Acme {
