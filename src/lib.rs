@@ -1,4 +1,5 @@
 //! trackpost
+pub mod config;
 pub mod domain;
 pub mod event;
 pub mod keys;

@@ -1,0 +1,63 @@
+//! `[events]`, `[webhooks]` and `[log]`: what is kept, and who is told.
+
+use super::section::Section;
+use super::value::{address, duration, flag, one_of, some_time};
+use crate::mail::Address;
+use std::time::Duration;
+use tracing::Level;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// How long events are kept.
+    pub retention: Duration,
+    /// How long the addresses and user agents in them are; zero: not at all. Never over `retention`.
+    pub raw_retention: Duration,
+    /// Whether addresses are cut to /24 and /48 before they are kept.
+    pub anonymize_ip: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhooks {
+    /// Who is told when an endpoint is disabled.
+    pub notify: Option<Address>,
+    /// Whether endpoints may have private addresses, and http.
+    pub allow_private: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: Level,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+pub(super) fn read_events(s: &mut Section<'_>) -> Events {
+    let retention = s.value("retention", some_time, Duration::from_hours(400 * 24));
+    let raw = s.value("raw_retention", duration, Duration::from_hours(30 * 24).min(retention));
+    s.refuse(raw > retention, &["raw_retention", "retention"], "is longer than retention");
+    Events { retention, raw_retention: raw, anonymize_ip: s.value("anonymize_ip", flag, false) }
+}
+
+pub(super) fn read_webhooks(s: &mut Section<'_>) -> Webhooks {
+    Webhooks { notify: s.option("notify", address), allow_private: s.value("allow_private", flag, false) }
+}
+
+pub(super) fn read_log(s: &mut Section<'_>) -> Log {
+    let format = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    Log {
+        format: s.value("format", one_of(&format), LogFormat::Text),
+        level: s.value("level", one_of(&level), Level::INFO),
+    }
+}
