@@ -7,6 +7,8 @@ mod body;
 mod client;
 mod listener;
 mod pace;
+#[cfg(test)]
+mod tests;
 
 pub use body::{BodyError, read_body};
 pub use client::{BadHost, Client};
