@@ -39,25 +39,22 @@ pub(super) struct Paced<S> {
     inner: S,
     limits: Limits,
     turns: Turns,
-    /// The turn for which `waiting` holds.
+    /// The turn for which `head_since` holds.
     seen: u32,
-    waiting: Option<Waiting>,
+    /// When the first bytes of the request came that is not yet complete.
+    head_since: Option<Instant>,
+    /// When the connection was opened or something was last written to it.
+    quiet_since: Instant,
     /// When a write first found the socket full.
     stalled: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What a read waits for, and since when.
-#[derive(Clone, Copy)]
-enum Waiting {
-    Request(Instant),
-    RestOfHead(Instant),
-}
-
 impl<S> Paced<S> {
     pub fn new(inner: S, limits: Limits, turns: Turns) -> Self {
-        let timer = Box::pin(sleep_until(Instant::now() + limits.idle_time));
-        Self { inner, limits, turns, seen: 0, waiting: None, stalled: None, timer }
+        let now = Instant::now();
+        let timer = Box::pin(sleep_until(now + limits.idle_time));
+        Self { inner, limits, turns, seen: 0, head_since: None, quiet_since: now, stalled: None, timer }
     }
 
     /// Ready once `deadline` has passed; until then the task will be woken at that time at the latest.
@@ -77,6 +74,7 @@ impl<S> Paced<S> {
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
+            self.quiet_since = Instant::now();
             return result;
         }
         let since = *self.stalled.get_or_insert_with(Instant::now);
@@ -90,22 +88,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let turn = this.turns.0.load(Relaxed);
         if turn != this.seen {
             this.seen = turn;
-            this.waiting = None;
+            this.head_since = None;
         }
-        let answering = turn % 2 == 1;
         if let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(cx, buf) {
-            if !matches!(this.waiting, Some(Waiting::RestOfHead(_))) {
-                this.waiting = Some(Waiting::RestOfHead(Instant::now()));
-            }
+            this.head_since.get_or_insert_with(Instant::now);
             return Poll::Ready(result);
         }
-        if answering {
-            // The handler's time is its own; bodies are read within a time by `read_body`.
-            return Poll::Pending;
-        }
-        let deadline = match *this.waiting.get_or_insert_with(|| Waiting::Request(Instant::now())) {
-            Waiting::Request(since) => since + this.limits.idle_time,
-            Waiting::RestOfHead(since) => since + this.limits.head_time,
+        let deadline = if turn % 2 == 1 {
+            // The handler's time is its own, and bodies have theirs in `read_body`. But hyper, once told that there
+            // is nothing to read, does not ask again when the answer is out: the timer must be set all the same, to
+            // have the deadline looked at when the connection may be idle.
+            Instant::now() + this.limits.idle_time
+        } else {
+            match this.head_since {
+                Some(since) => since + this.limits.head_time,
+                None => this.quiet_since + this.limits.idle_time,
+            }
         };
         this.poll_deadline(cx, deadline).map(Err)
     }

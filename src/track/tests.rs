@@ -228,7 +228,7 @@ async fn every_failure_of_a_click_is_the_same_404() {
         format!("/c/{good}A"),
         format!("/c/{good}="),
         format!("/c/{good}%0d%0aLocation:%20http://evil.example/"),
-        format!("/c/{good}/../../"),
+        format!("/c/{good}/../../x"),
         format!("/c/{}", click_token(OTHER)),
         format!("/c/{}", open_token(LINKS)),
         format!("/c/{}", "A".repeat(10_000)),
@@ -298,7 +298,8 @@ async fn hosts_and_what_becomes_of_their_links() {
         assert_eq!(site.get(host, "/").await.status, 200, "{host}");
     }
     // Three hosts that are active or at least not known to be removed, a click and an open each.
-    assert_eq!(site.recorded().await.len(), 6);
+    let counted: u32 = site.recorded().await.iter().map(|h| h.count).sum();
+    assert_eq!(counted, 6);
 }
 
 #[tokio::test]
