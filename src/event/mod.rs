@@ -6,7 +6,9 @@
 
 mod class;
 
-pub use class::{AgentList, AgentListError, AgentName, Class, MachineReason, UnknownReason, classify};
+pub use class::{
+    AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
+};
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn who_is_believed_about_hosts() {
-        let many = vec!["a.example"; MAX_FORWARDED_HOSTS + 1].join(",");
+        let many = ["a.example"; MAX_FORWARDED_HOSTS + 1].join(",");
         let table: &[(&str, &[&str], &str, Option<&str>)] = &[
             ("192.0.2.1", &[], "edge.example", None),
             ("192.0.2.1", &["links.example.com"], "edge.example", Some("links.example.com")),

@@ -57,8 +57,7 @@ pub async fn serve<H: Handler>(
         });
     }
     drop((listener, all_closed));
-    // The channel ends with the last connection. What is still open after the time was told to close and is left to
-    // its own time-outs.
+    // The channel ends with the last connection; each of them keeps the same time.
     let _ = timeout(limits.drain_time, closed.recv()).await;
 }
 
@@ -77,8 +76,8 @@ struct Site<H> {
 
 fn protocol(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Time-outs are `Paced`'s.
-    http.header_read_timeout(None).max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes);
+    // Time-outs are `Paced`'s. hyper panics at a buffer below 8 KiB; a smaller head is bounded by its own limit.
+    http.header_read_timeout(None).max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(8_192));
     http
 }
 

@@ -11,7 +11,7 @@ mod pace;
 mod tests;
 
 pub use body::{BodyError, read_body};
-pub use client::{BadHost, Client};
+pub use client::{BadHost, Client, MAX_FORWARDED_HOSTS};
 pub use listener::serve;
 
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one IPv4 address or one IPv6 /64; trusted proxies are exempt.
     pub connections_per_client: usize,
-    /// Bytes of a request line and its headers, at least 8,192; longer ones are answered 431 or 414.
+    /// Bytes of a request line and its headers; longer ones are answered 431 or 414.
     pub head_bytes: usize,
     /// From the first byte of a request to the end of its headers.
     pub head_time: Duration,
@@ -70,7 +70,9 @@ pub fn plain(status: http::StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if !text.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(ROBOTS, HeaderValue::from_static("noindex"));

@@ -176,8 +176,8 @@ async fn bodies_are_bounded() {
 fn short() -> Limits {
     Limits {
         head_time: Duration::from_millis(200),
-        idle_time: Duration::from_millis(400),
-        drain_time: Duration::from_millis(600),
+        idle_time: Duration::from_millis(800),
+        drain_time: Duration::from_secs(2),
         ..Limits::default()
     }
 }
@@ -192,7 +192,7 @@ async fn slow_and_silent_clients_are_closed() {
     let silent = async {
         let since = Instant::now();
         assert_eq!(site.say(b"").await, "");
-        within(since, 390, 1_500);
+        within(since, 790, 3_000);
     };
     let trickling = async {
         let (since, mut stream) = (Instant::now(), site.connect().await);
@@ -203,18 +203,18 @@ async fn slow_and_silent_clients_are_closed() {
             sleep(Duration::from_millis(15)).await;
         }
         rest(&mut stream).await;
-        within(since, 190, 390);
+        within(since, 190, 790);
     };
     let idle_after_an_answer = async {
         let mut stream = site.connect().await;
         stream.write_all(ASK).await.unwrap();
         until(&mut stream, "links.example.com /a").await;
-        sleep(Duration::from_millis(250)).await;
+        sleep(Duration::from_millis(500)).await;
         stream.write_all(ASK).await.unwrap();
         let since = Instant::now();
         until(&mut stream, "links.example.com /a").await;
         assert_eq!(rest(&mut stream).await, "");
-        within(since, 390, 1_500);
+        within(since, 790, 3_000);
     };
     let slow_handler = async {
         // Longer than the head's time, and no fault of the client's.
@@ -275,9 +275,9 @@ async fn shutdown_lets_requests_end() {
     site.down.send(true).unwrap();
     assert_eq!(rest(&mut idle).await, "");
     assert_eq!(rest(&mut fresh).await, "");
-    assert!(since.elapsed() < Duration::from_millis(150), "{:?}", since.elapsed());
+    assert!(since.elapsed() < short().idle_time, "{:?}", since.elapsed());
     assert!(rest(&mut slow).await.ends_with("slow"));
     assert!(rest(&mut stuck).await.starts_with("HTTP/1.1 408 "));
-    timeout(Duration::from_secs(2), site.task).await.unwrap().unwrap();
+    timeout(Duration::from_secs(5), site.task).await.unwrap().unwrap();
     assert!(TcpStream::connect(site.address).await.is_err());
 }

@@ -232,7 +232,8 @@ fn method_not_allowed() -> Response {
 
 /// The agent as UTF-8, cut to [`MAX_AGENT`] bytes at a character's end.
 fn agent_text(agent: &[u8]) -> Box<str> {
-    // What is cut off here is past the limit in UTF-8 as well, where a byte only ever grows.
+    // A bad byte becomes three, none becomes fewer: what is cut off here would end past the limit as well, and a
+    // character cut in half starts behind it.
     let text = String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT + 4)]);
     text[..text.floor_char_boundary(MAX_AGENT)].into()
 }

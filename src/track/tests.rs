@@ -390,7 +390,7 @@ async fn a_stuck_writer_does_not_stop_redirects() {
     for _ in 0..6 {
         let started = std::time::Instant::now();
         assert_eq!(tracker.answer(&Method::GET, &path, &client, b"", 0).await.status(), 302);
-        assert!(started.elapsed() < std::time::Duration::from_millis(250));
+        assert!(started.elapsed() < std::time::Duration::from_secs(1));
     }
     assert_eq!(queue.lost(), 2);
 }
