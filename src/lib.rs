@@ -2,9 +2,11 @@
 pub mod config;
 pub mod domain;
 pub mod event;
+pub mod http;
 pub mod keys;
 pub mod mail;
 pub mod retry;
 pub mod smtp;
 pub mod spool;
 pub mod token;
+pub mod track;

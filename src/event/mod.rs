@@ -1,4 +1,14 @@
-//! Hits on the tracking host: what a recipient's mail program, or a machine before it, did with a sent message.
+//! Hits on the tracking host: what a recipient's mail program, or a machine before it, did with a sent message, and
+//! the judgement whether it was a machine.
+//!
+//! Every hit is kept and none is blocked; the judgement is a label that counts can be split by. Neither a clock nor a
+//! file is read here: the list of known agents is compiled in.
+
+mod class;
+
+pub use class::{
+    AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
+};
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

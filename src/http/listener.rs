@@ -1,0 +1,207 @@
+//! Accepting connections, within limits and until shutdown.
+
+use super::pace::{Paced, Turns};
+use super::{Client, Handler, Limits, Request, Response, plain};
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// Serves `listener` until `shutdown` turns true or its sender is gone; then accepts no more, lets requests in
+/// progress end within `limits.drain_time`, and returns. Never fails: a connection's faults end that connection, and
+/// when the system has no descriptor left, accepting pauses.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    limits: Limits,
+    trusted_proxies: Arc<[IpNet]>,
+    handler: Arc<H>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let site = Arc::new(Site { handler, trusted_proxies, limits, http: protocol(&limits) });
+    let open = Arc::new(Open::default());
+    let (all_closed, mut closed) = tokio::sync::mpsc::channel::<Infallible>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut shutdown) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_connections_fault(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept HTTP connections, pausing");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = open.admit(peer.ip().to_canonical(), &site) else {
+            metrics::counter!("trackpost_http_refused_connections_total").increment(1);
+            turn_away(stream);
+            continue;
+        };
+        let (site, shutdown, all_closed) = (site.clone(), shutdown.clone(), all_closed.clone());
+        tokio::spawn(async move {
+            converse(stream, peer, site, shutdown).await;
+            drop((place, all_closed));
+        });
+    }
+    drop((listener, all_closed));
+    // The channel ends with the last connection; each of them keeps the same time.
+    let _ = timeout(limits.drain_time, closed.recv()).await;
+}
+
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which asks for the same.
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
+/// What all connections of a listener share.
+struct Site<H> {
+    handler: Arc<H>,
+    trusted_proxies: Arc<[IpNet]>,
+    limits: Limits,
+    http: http1::Builder,
+}
+
+fn protocol(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // Time-outs are `Paced`'s. hyper panics at a buffer below 8 KiB; a smaller head is bounded by its own limit.
+    http.header_read_timeout(None).max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(8_192));
+    http
+}
+
+async fn converse<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Arc<Site<H>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // Answers are small: Nagle would hold each back until the one before it is acknowledged.
+    let _ = stream.set_nodelay(true);
+    let turns = Turns::default();
+    let io = TokioIo::new(Paced::new(stream, site.limits, turns.clone()));
+    let service = {
+        let site = site.clone();
+        service_fn(move |request: Request| {
+            let (site, turn) = (site.clone(), turns.answering());
+            async move {
+                let response = site.answer(request, peer).await;
+                drop(turn);
+                Ok::<Response, Infallible>(response)
+            }
+        })
+    };
+    let mut connection = pin!(site.http.serve_connection(io, service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = told(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(site.limits.drain_time, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+impl<H: Handler> Site<H> {
+    async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
+        let (head, body) = request.into_parts();
+        match Client::of(&head, peer, &self.trusted_proxies) {
+            Ok(client) => self.handler.handle(Request::from_parts(head, body), client).await,
+            Err(_) => plain(StatusCode::BAD_REQUEST, "The request names no valid host.\n"),
+        }
+    }
+}
+
+/// Open connections.
+#[derive(Default)]
+struct Open(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// One connection's place among the open ones, given back on drop.
+struct Place {
+    open: Arc<Open>,
+    /// `None` for a trusted proxy, which brings many clients.
+    client: Option<IpAddr>,
+}
+
+impl Open {
+    fn admit<H>(self: &Arc<Self>, peer: IpAddr, site: &Site<H>) -> Option<Place> {
+        let is_proxy = site.trusted_proxies.iter().any(|net| net.contains(&peer));
+        let client = (!is_proxy).then(|| network_of(peer));
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= site.limits.connections {
+            return None;
+        }
+        if let Some(client) = client {
+            let held = counts.by_client.entry(client).or_insert(0);
+            if *held >= site.limits.connections_per_client {
+                return None;
+            }
+            *held += 1;
+        }
+        counts.all += 1;
+        Some(Place { open: self.clone(), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
+        if let Some(client) = self.client
+            && let Some(held) = counts.by_client.get_mut(&client)
+        {
+            *held -= 1;
+            if *held == 0 {
+                counts.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// A client with IPv6 has a /64 to itself.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+/// Says 503 as far as the socket takes it at once; nobody waits for a client that is not served.
+fn turn_away(stream: TcpStream) {
+    const BUSY: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(BUSY);
+    }
+}
+
+fn is_the_connections_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// After an error such as too many open files, which ends when connections do.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

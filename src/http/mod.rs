@@ -1,0 +1,80 @@
+//! HTTP/1 for the tracking hosts, the API and the dashboard: listeners, limits, and who asked for which host.
+//!
+//! Owned here: accepting connections within [`Limits`], time-outs, graceful shutdown, the [`Client`] of a request,
+//! and reading a bounded body. What is answered is a [`Handler`]'s affair; routes, tokens and sign-in live elsewhere.
+
+mod body;
+mod client;
+mod listener;
+mod pace;
+#[cfg(test)]
+mod tests;
+
+pub use body::{BodyError, read_body};
+pub use client::{BadHost, Client, MAX_FORWARDED_HOSTS};
+pub use listener::serve;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use std::time::Duration;
+
+/// A request as it arrived; its body has not been read.
+pub type Request = http::Request<hyper::body::Incoming>;
+/// An answer; its body is whole.
+pub type Response = http::Response<Full<Bytes>>;
+
+/// Answers the requests of a listener.
+pub trait Handler: Send + Sync + 'static {
+    fn handle(&self, request: Request, client: Client) -> impl Future<Output = Response> + Send;
+}
+
+/// Bounds on what clients may take from one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in all; one more is answered 503 and closed.
+    pub connections: usize,
+    /// Open connections of one IPv4 address or one IPv6 /64; trusted proxies are exempt.
+    pub connections_per_client: usize,
+    /// Bytes of a request line and its headers; longer ones are answered 431 or 414.
+    pub head_bytes: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub head_time: Duration,
+    /// Without a request on an open connection.
+    pub idle_time: Duration,
+    /// Without progress while we write.
+    pub write_time: Duration,
+    /// For requests in progress at shutdown.
+    pub drain_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_client: 1_000,
+            head_bytes: 16 * 1024,
+            head_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(75),
+            write_time: Duration::from_secs(30),
+            drain_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A short text as an answer that no cache keeps and no search engine lists.
+pub fn plain(status: http::StatusCode, text: &'static str) -> Response {
+    use http::HeaderValue;
+    use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
+    const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if !text.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
+    response
+}
