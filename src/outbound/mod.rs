@@ -7,6 +7,7 @@
 mod body;
 mod command;
 mod connection;
+mod open;
 mod reply;
 mod stream;
 mod tls;
@@ -15,6 +16,7 @@ mod transaction;
 #[cfg(test)]
 mod dialogues;
 
-pub use connection::{Capabilities, Connection, Credentials, OpenError, OpenErrorKind, Phase, Smarthost, Timeouts};
+pub use connection::{Capabilities, Connection, Credentials, Phase, Smarthost, Timeouts};
+pub use open::{OpenError, OpenErrorKind};
 pub use tls::{TlsError, TlsMode, client_tls};
 pub use transaction::{Broken, Transaction};

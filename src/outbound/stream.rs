@@ -26,6 +26,9 @@ const REPLY_LINES: usize = 100;
 /// Text of a line beyond this is dropped: lettre refuses lines over 1,000 octets, code and CRLF included.
 const LINE_OCTETS: usize = 900;
 
+/// What is wrong with a wire that is not [quiet](Wire::is_quiet).
+pub(super) const SPOKE_UNASKED: &str = "the smarthost spoke unasked or closed the connection";
+
 /// A connection before lettre has it.
 pub(super) struct Wire {
     transport: Transport,
@@ -86,6 +89,10 @@ impl Wire {
 
     /// Writes `line`, CRLF included, and waits for the reply.
     pub(super) async fn command(&mut self, line: &str) -> io::Result<Response> {
+        // A reply that was there before its command would be taken for the reply to it.
+        if !self.is_quiet() {
+            return Err(garbage(SPOKE_UNASKED));
+        }
         self.write_all(line.as_bytes()).await?;
         self.flush().await?;
         self.next_reply().await

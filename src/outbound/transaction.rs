@@ -7,6 +7,7 @@ use super::body::{PIECE, has_clean_lines, push_piece};
 use super::command::{Script, is_safe};
 use super::connection::{Connection, Phase};
 use super::reply;
+use super::stream::SPOKE_UNASKED;
 use crate::mail::{Address, Enhanced, Recipient, Reply, Return};
 use lettre::transport::smtp::{Error, response::Response};
 use std::fmt;
@@ -194,8 +195,6 @@ impl Connection {
 
 /// How long a smarthost that broke off may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-const SPOKE_UNASKED: &str = "the smarthost spoke unasked or closed the connection";
 
 const BARE_LINE_END: Reply = Reply::new(554, Enhanced(5, 6, 0), "message holds a bare CR or LF");
 const NO_SMTPUTF8: Reply = Reply::new(550, Enhanced(5, 6, 7), "message needs SMTPUTF8, which the smarthost lacks");
