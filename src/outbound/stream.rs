@@ -335,7 +335,7 @@ mod tests {
             (b"250 a\r\n250 b\r\n", Some((7, "250 a\r\n"))),
             (b"250-a\r\n250 b\r\n", Some((14, "250-a\r\n250 b\r\n"))),
             (b"250-a\r\n250", None),
-            (b"550 gesch\xfctzt\x07\r\n", Some((15, "550 gesch\u{fffd}tzt \r\n"))),
+            (b"550 gesch\xfctzt\x07\r\n", Some((16, "550 gesch\u{fffd}tzt \r\n"))),
             (b"571 blocked\r\n", Some((13, "550 blocked (571)\r\n"))),
             (&long, Some((long.len(), &cut))),
             (&wide, Some((wide.len(), &wide_cut))),
