@@ -99,7 +99,7 @@ pub struct Connection {
     pub(super) busy: bool,
     /// A transaction was begun and given up, so RSET precedes the next MAIL.
     pub(super) needs_reset: bool,
-    /// The message on its way out, kept for its memory.
+    /// Up to 256 KiB of a message on their way out, stuffed; kept for the memory.
     pub(super) scratch: Vec<u8>,
 }
 

@@ -29,7 +29,7 @@ const LINE_OCTETS: usize = 900;
 /// What is wrong with a wire that is not [quiet](Wire::is_quiet).
 pub(super) const SPOKE_UNASKED: &str = "the smarthost spoke unasked or closed the connection";
 
-/// A connection before lettre has it.
+/// The connection to the smarthost, with what has been read from it and not been used.
 pub(super) struct Wire {
     transport: Transport,
     peer: SocketAddr,
@@ -60,7 +60,7 @@ impl Wire {
     /// would pass for encrypted ones.
     pub(super) async fn start_tls(self, connector: TlsConnector, host: &str) -> io::Result<Self> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a host name that TLS can name"))?;
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the host is not a name that a certificate can bear"))?;
         let Transport::Plain(socket) = self.transport else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is already in use"));
         };
@@ -360,6 +360,9 @@ mod tests {
             if let Ok(Some(length)) = find_reply(&wire) {
                 let mut text = String::new();
                 normalise(&wire[..length], &mut text);
+                for arrived in 0..length {
+                    prop_assert!(matches!(find_reply(&wire[..arrived]), Ok(None)), "not before it is whole");
+                }
                 let response: Response = text.parse().expect("normalised replies are well-formed");
                 prop_assert_eq!(u16::from(response.code()) / 100, code / 100);
             }
