@@ -59,8 +59,9 @@ impl Wire {
     /// Begins TLS. The caller has made sure that the wire [is drained](Wire::is_drained): octets that came before TLS
     /// would pass for encrypted ones.
     pub(super) async fn start_tls(self, connector: TlsConnector, host: &str) -> io::Result<Self> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the host is not a name that a certificate can bear"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the host is not a name that a certificate can bear")
+        })?;
         let Transport::Plain(socket) = self.transport else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is already in use"));
         };
