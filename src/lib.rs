@@ -5,6 +5,7 @@ pub mod event;
 pub mod http;
 pub mod keys;
 pub mod mail;
+pub mod outbound;
 pub mod retry;
 pub mod smtp;
 pub mod spool;
