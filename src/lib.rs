@@ -3,5 +3,7 @@ pub mod domain;
 pub mod event;
 pub mod keys;
 pub mod mail;
+pub mod mime;
 pub mod retry;
+pub mod rewrite;
 pub mod token;
