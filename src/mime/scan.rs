@@ -56,8 +56,8 @@ pub struct Part {
     /// Content-Type; `value` is never empty: `text/plain` by default, `message/rfc822` in a digest.
     pub content: Parameterized,
     pub transfer: Transfer,
-    /// Where the value of Content-Transfer-Encoding stands, when there is such a field.
-    pub transfer_value: Option<Range<usize>>,
+    /// Where the value of Content-Transfer-Encoding stands; more than one where the field stands twice.
+    pub transfer_values: Vec<Range<usize>>,
     /// Content-Disposition's type in lower case.
     pub disposition: Option<String>,
     pub content_id: Option<Range<usize>>,
@@ -213,7 +213,7 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
         parent,
         content: Parameterized::default(),
         transfer: Transfer::Identity,
-        transfer_value: None,
+        transfer_values: Vec::new(),
         disposition: None,
         content_id: None,
         contradictory: false,
@@ -236,9 +236,9 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
                 "base64" => Transfer::Base64,
                 _ => Transfer::Unknown,
             };
-            part.contradictory |= part.transfer_value.is_some() && transfer != part.transfer;
+            part.contradictory |= !part.transfer_values.is_empty() && transfer != part.transfer;
             part.transfer = transfer;
-            part.transfer_value = Some(field.value);
+            part.transfer_values.push(field.value);
         } else if field.is(message, "Content-Disposition") {
             part.contradictory |= differs(message, disposition.as_ref(), &field);
             disposition = Some(field);

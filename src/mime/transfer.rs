@@ -132,7 +132,7 @@ impl Decoded {
     /// base64: characters that stand in a line. 76 where the body is a single line, so that nothing tells.
     pub fn line_length(&self) -> usize {
         match self.lines[..] {
-            [(first, _), (second, _), _, ..] if second > first => second - first,
+            [(first, _), (second, _), _, ..] if second >= first + 4 => second - first,
             _ => MAX_ENCODED_LINE,
         }
     }

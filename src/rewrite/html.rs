@@ -128,7 +128,8 @@ fn run(
         .with_encoding(encoding)
         .with_strict(true)
         .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(MAX_MEMORY));
-    if let Some(max) = links {
+    let max = links.unwrap_or(0);
+    if links.is_some() {
         let on_link = |element: &mut Element<'_, '_>| {
             let mut pass = pass.borrow_mut();
             if pass.sites.len() >= max {
@@ -140,13 +141,11 @@ fn run(
         };
         let on_noscript = |text: &mut lol_html::html_content::TextChunk<'_>| {
             let range = shift.range(text.source_location().bytes());
-            match pass.borrow_mut().nested.last_mut() {
+            let nested = &mut pass.borrow_mut().nested;
+            match nested.last_mut() {
+                // Text comes in chunks.
                 Some(last) if !last.in_comment && last.range.end == range.start => last.range.end = range.end,
-                _ => {}
-            }
-            let mut pass = pass.borrow_mut();
-            if pass.nested.last().is_none_or(|last| last.range.end < range.end) {
-                pass.nested.push(Inner { range, in_comment: false });
+                _ => nested.push(Inner { range, in_comment: false }),
             }
             Ok(())
         };
@@ -156,7 +155,10 @@ fn run(
             Ok(())
         };
         settings = settings
-            .append_element_content_handler((Cow::Borrowed(&*LINKS), ElementContentHandlers::default().element(on_link)))
+            .append_element_content_handler((
+                Cow::Borrowed(&*LINKS),
+                ElementContentHandlers::default().element(on_link),
+            ))
             .append_element_content_handler((
                 Cow::Borrowed(&*NOSCRIPT),
                 ElementContentHandlers::default().text(on_noscript),
@@ -365,7 +367,10 @@ mod tests {
             ("<!-- <a href=1> --><script>\"<a href=2>\"</script><style><a href=3></style>", &[]),
             ("<textarea><a href=1></textarea><title><a href=2></title><xmp><a href=3></xmp>", &[]),
             ("<noscript><p><a href=1>x</a></noscript><noscript><a href=2></noscript>", &["1", "2"]),
-            ("<!--[if mso]><a href=\"1\"><v:roundrect x href='2'></v:roundrect><![endif]--><a href=3>", &["1", "2", "3"]),
+            (
+                "<!--[if mso]><a href=\"1\"><v:roundrect x href='2'></v:roundrect><![endif]--><a href=3>",
+                &["1", "2", "3"],
+            ),
             ("<!--[if !mso]><!--><a href=1><!--<![endif]--><!--[IF mso]><![ENDIF]-->", &["1"]),
             ("<![if !mso]><a href=1><![endif]>", &["1"]),
             ("<v:rect href=1 /><v:shape href=2>", &["1", "2"]),
@@ -385,8 +390,15 @@ mod tests {
     fn excluded_and_fragile() {
         let find = |html: &str| find(html.as_bytes(), AsciiCompatibleEncoding::utf_8(), Some(9), false).unwrap().sites;
         for attribute in [
-            "data-track=off", "DATA-TRACK='OFF'", "ses:no-track", "ses:no-track=x", "clicktracking=\"off\"",
-            "data-pm-no-track", "data-msys-clicktrack=0", "data-msys-unsubscribe=1", "mc:disable-tracking",
+            "data-track=off",
+            "DATA-TRACK='OFF'",
+            "ses:no-track",
+            "ses:no-track=x",
+            "clicktracking=\"off\"",
+            "data-pm-no-track",
+            "data-msys-clicktrack=0",
+            "data-msys-unsubscribe=1",
+            "mc:disable-tracking",
             "disable-tracking=true",
         ] {
             assert!(find(&format!("<a {attribute} href=x>"))[0].excluded, "{attribute}");

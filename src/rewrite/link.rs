@@ -18,7 +18,11 @@ pub(super) struct Rules<'a> {
 }
 
 /// What a value says: the destination of a link to rewrite, or why it is left alone, with the value for the report.
-pub(super) fn destination(value: &[u8], encoding: &'static Encoding, rules: &Rules<'_>) -> Result<String, (SkipReason, String)> {
+pub(super) fn destination(
+    value: &[u8],
+    encoding: &'static Encoding,
+    rules: &Rules<'_>,
+) -> Result<String, (SkipReason, String)> {
     let (text, malformed) = encoding.decode_without_bom_handling(value);
     let text = clean(&htmlize::unescape_attribute(text));
     if let Some(reason) = refusal(&text, rules) {
@@ -31,8 +35,8 @@ pub(super) fn destination(value: &[u8], encoding: &'static Encoding, rules: &Rul
         text
     } else {
         // Neither is a browser's request the value as written: it is the serialised URL.
-        let encode = |query: &str| -> Cow<'_, [u8]> { Cow::Owned(encoding.encode(query).0.into_owned()) };
-        match url::Url::options().encoding_override(Some(&encode)).parse(&text) {
+        let encode: &dyn Fn(&str) -> Cow<'_, [u8]> = &|query| encoding.encode(query).0;
+        match url::Url::options().encoding_override(Some(encode)).parse(&text) {
             Ok(url) if acceptable_destination(url.as_str().as_bytes()) => url.into(),
             _ => return Err((SkipReason::InvalidUrl, text)),
         }
@@ -95,9 +99,8 @@ fn has_placeholder(text: &str) -> bool {
     if !text.bytes().any(|b| matches!(b, b'{' | b'<' | b'[' | b'|' | b'%')) {
         return false;
     }
-    let between = |(open, close): &(&str, &str)| {
-        text.find(open).is_some_and(|at| text[at + open.len()..].contains(close))
-    };
+    let between =
+        |(open, close): &(&str, &str)| text.find(open).is_some_and(|at| text[at + open.len()..].contains(close));
     PLACEHOLDERS.iter().any(between) || percent_word(text) || bracket_word(text)
 }
 

@@ -162,7 +162,9 @@ impl Wishes {
             self.no_clicks |= !says(&["clicks"]);
         } else if is("X-Mailgun-Track") && says(NO) {
             (self.no_opens, self.no_clicks) = (true, true);
-        } else if (is("X-PM-TrackOpens") || is("X-Mailgun-Track-Opens")) && says(NO) || is("X-Mailjet-TrackOpen") && says(&["0"]) {
+        } else if (is("X-PM-TrackOpens") || is("X-Mailgun-Track-Opens")) && says(NO)
+            || is("X-Mailjet-TrackOpen") && says(&["0"])
+        {
             self.no_opens = true;
         } else if is("X-PM-TrackLinks") && says(&["none", "textonly"])
             || is("X-Mailgun-Track-Clicks") && says(NO)

@@ -34,6 +34,8 @@ pub enum SkipReason {
     TooDeep,
     TooManyParts,
     TooManyLinks,
+    /// More than tokens can count.
+    TooManyRecipients,
     InlinePgp,
     /// A fault of ours.
     Panicked,
@@ -241,7 +243,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.skipped {
             Some(reason) => writeln!(f, "message  left as it was: {reason}")?,
-            None if self.links_rewritten == 0 && self.pixel != Pixel::Inserted => writeln!(f, "message  nothing to rewrite")?,
+            None if self.links_rewritten == 0 && self.pixel != Pixel::Inserted => {
+                writeln!(f, "message  nothing to rewrite")?
+            }
             None => writeln!(f, "message  rewritten")?,
         }
         writeln!(f, "bytes    {} in, {} out", self.bytes_in, self.bytes_out)?;
