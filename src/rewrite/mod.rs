@@ -251,6 +251,8 @@ impl Draft {
                     }
                 }
                 Some(_) => {}
+                // An empty body may have no line end of its own before the next boundary: nothing fits in.
+                None if part.media() == "text/html" && part.body.is_empty() => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),
                 None if part.media().starts_with("text/") && has_pgp(message, part) => {
                     return Err(SkipReason::InlinePgp);
