@@ -80,7 +80,8 @@ mod tests {
     #[test]
     fn encodings() {
         use CharsetError::*;
-        let table: &[(Option<&str>, &[u8], Result<&str, CharsetError>)] = &[
+        type Row<'a> = (Option<&'a str>, &'a [u8], Result<&'a str, CharsetError>);
+        let table: &[Row] = &[
             (None, b"x", Ok("UTF-8")),
             (None, b"\xe4", Ok("windows-1252")),
             (Some(""), b"<meta charset=koi8-r>", Ok("KOI8-R")),

@@ -285,7 +285,8 @@ mod tests {
 
     #[test]
     fn content_types() {
-        let table: &[(&str, &str, &[(&str, &str)])] = &[
+        type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+        let table: &[Row] = &[
             ("text/html", "text/html", &[]),
             (" Text/HTML ; Charset=\"UTF-8\"", "text/html", &[("charset", "UTF-8")]),
             ("text/html charset=utf-8", "text/html", &[("charset", "utf-8")]),

@@ -164,6 +164,9 @@ impl Body<'_> {
     }
 }
 
+/// A stretch of a header, and what stands there instead.
+type HeaderChange = (Range<usize>, Option<Box<[u8]>>);
+
 /// A plan in the making.
 struct Draft {
     report: Report,
@@ -245,12 +248,10 @@ impl Draft {
             reasons.push(reason);
             match reason {
                 Some(reason) if part.parent.is_none() => return Err(reason),
-                Some(reason) if reason != SkipReason::Attachment || part.media() == "text/html" => {
-                    if !part.is_multipart() {
-                        self.report.skip_part(reason);
-                    }
-                }
-                Some(_) => {}
+                // Of the many attachments only those count that would have been rewritten.
+                Some(SkipReason::Attachment) if part.media() != "text/html" => {}
+                Some(_) if part.is_multipart() => {}
+                Some(reason) => self.report.skip_part(reason),
                 // An empty body may have no line end of its own before the next boundary: nothing fits in.
                 None if part.media() == "text/html" && part.body.is_empty() => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),
@@ -353,8 +354,7 @@ impl Draft {
         let base = policy.base_url();
         let texts = Texts { base: &base, width: self.width, links: &self.links };
         let eol = line_end_of(message);
-        let mut header: Vec<(Range<usize>, Option<Box<[u8]>>)> =
-            wishes.removed.iter().map(|span| (span.clone(), None)).collect();
+        let mut header: Vec<HeaderChange> = wishes.removed.iter().map(|span| (span.clone(), None)).collect();
         let mut converted = Vec::new();
         for work in works {
             let text = work.body.text();
@@ -491,7 +491,7 @@ fn line_end_of(message: &[u8]) -> &'static [u8] {
 }
 
 /// What changes in the header of a part whose body becomes quoted-printable.
-fn becomes_quoted_printable(message: &[u8], part: &Part, eol: &[u8]) -> Vec<(Range<usize>, Option<Box<[u8]>>)> {
+fn becomes_quoted_printable(message: &[u8], part: &Part, eol: &[u8]) -> Vec<HeaderChange> {
     if part.transfer_values.is_empty() {
         let field = [b"Content-Transfer-Encoding: quoted-printable", eol].concat();
         return vec![(part.header.end..part.header.end, Some(field.into()))];
