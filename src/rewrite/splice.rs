@@ -50,6 +50,8 @@ pub(super) enum Piece {
         range: Range<usize>,
         room: usize,
     },
+    /// Ends a quoted-printable line without ending the text's.
+    SoftBreak,
     Encoded(Box<Encoded>),
 }
 
@@ -111,7 +113,14 @@ impl Splice {
             let joined = |a: usize, b: usize| memchr(b'\n', &encoded[a..b]).is_none();
             let first = index == 0 || !joined(places[index - 1].end, place.start);
             let line = memrchr(b'\n', &encoded[..place.start]).map_or(0, |at| at + 1);
-            let column = first.then_some(place.start - line);
+            let mut column = first.then_some(place.start - line);
+            if column.is_some_and(|column| column >= MAX_ENCODED_LINE) {
+                // A full line has no room for the soft break's `=`: its last octet moves to the next line.
+                let last = last_unit(&encoded[line..place.start]);
+                let cut = body.start + place.start - last;
+                self.replace(cut..cut, [Piece::SoftBreak]);
+                column = Some(last);
+            }
             let (start, end) = (body.start + place.start, body.start + place.end);
             let quoted = Piece::Quoted { insert: edit.insert, column };
             // What stands behind, up to the next edit in this line or to the line's end.
@@ -149,6 +158,14 @@ impl Splice {
 fn place(encoded: &[u8], decoded: &Decoded, range: &Range<usize>) -> Range<usize> {
     let start = decoded.encoded_start(encoded, range.start);
     start..if range.is_empty() { start } else { decoded.encoded_end(encoded, range.end) }
+}
+
+/// Octets that the last encoded octet of a quoted-printable line takes.
+fn last_unit(line: &[u8]) -> usize {
+    match line {
+        [.., b'=', _, _] => 3,
+        _ => 1.min(line.len()),
+    }
 }
 
 /// Where the line that holds `at` ends, before its line end.
@@ -281,6 +298,7 @@ pub(super) fn write(
                 out.extend_from_slice(&message[range.clone()]);
                 column += range.len();
             }
+            Piece::SoftBreak => soft_break(&mut column, eol, out),
             Piece::Encoded(encoded) => {
                 scratch.clear();
                 let mut from = 0;
@@ -380,6 +398,23 @@ mod tests {
             2 => Just(b'@'), 1 => Just(b'!'), 2 => Just(0xfc)],
             0..400,
         )
+    }
+
+    #[test]
+    fn behind_a_full_line() {
+        let texts = texts(&[]);
+        for unit in ["a", "=3D"] {
+            let body = format!("{}{unit}", "b".repeat(76 - unit.len()));
+            let decoded = decode_quoted_printable(body.as_bytes()).unwrap();
+            let end = decoded.bytes.len();
+            let mut splice = Splice::default();
+            let pixel = [Edit { range: end..end, insert: Insert::Pixel }];
+            splice.quoted_printable(body.as_bytes(), 0..body.len(), &decoded, &pixel);
+            let mut out = Vec::new();
+            write(body.as_bytes(), &splice.finish(body.len()), &texts, Tokens::Blank, b"\r\n", &mut out);
+            assert!(lines_fit(&out, 76));
+            assert!(decode_quoted_printable(&out).unwrap().bytes.starts_with(&decoded.bytes));
+        }
     }
 
     proptest! {
