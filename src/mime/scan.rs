@@ -121,7 +121,8 @@ pub fn scan(message: &[u8]) -> Result<Vec<Part>, Broken> {
     let dashes = memmem::Finder::new(b"\n--");
     let mut at = body;
     while !stack.is_empty() {
-        let line = if message[at..].starts_with(b"--") {
+        let at_line_start = at == 0 || message[at - 1] == b'\n';
+        let line = if at_line_start && message[at..].starts_with(b"--") {
             at
         } else {
             match dashes.find(&message[at.saturating_sub(1)..]) {
@@ -291,8 +292,8 @@ mod tests {
             // The boundary of the inner one begins with that of the outer one; LF alone; no line end at the end.
             (
                 "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/alternative; boundary=b1\n\n\
-                 --b1\n\nx\n--bx\n--b1--\n--b\n\ny\n--b--",
-                &["multipart/mixed@-1=", "multipart/alternative@0=", "text/plain@1=x\n--bx", "text/plain@0=y"],
+                 --b1\n\nx\n--bx\n----b1\n--b1--\n--b\n\ny\n--b--",
+                &["multipart/mixed@-1=", "multipart/alternative@0=", "text/plain@1=x\n--bx\n----b1", "text/plain@0=y"],
             ),
             // Parts without header, without body, without the empty line.
             (
