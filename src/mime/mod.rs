@@ -78,13 +78,14 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
 fn first_mailbox(value: &[u8]) -> Option<Box<str>> {
     let line = [value, b"\n"].concat();
     let HeaderValue::Address(addresses) = MessageStream::new(&line).parse_address() else { return None };
-    // Not held to the rules of an envelope's address: the quotes of a local part are gone already.
+    // Not held to the rules of an envelope's address: nothing is sent there.
     let address = addresses.iter().find_map(|a| a.address())?;
     (address.len() <= MAX_ADDRESS && !address.chars().any(char::is_control)).then(|| address.into())
 }
 
 fn domain_of(address: &str) -> Option<DomainName> {
-    DomainName::parse(&address[address.rfind('@')? + 1..]).ok()
+    let (local, domain) = address.rsplit_once('@')?;
+    DomainName::parse(domain).ok().filter(|_| !local.is_empty())
 }
 
 fn decoded(value: &[u8]) -> Option<Box<str>> {
@@ -121,7 +122,8 @@ mod tests {
             ("From: team: a@example.com, b@example.org;", Some(("a@example.com", "example.com"))),
             ("From: x <a@b\u{fc}cher.example>", Some(("a@b\u{fc}cher.example", "xn--bcher-kva.example"))),
             ("From: a@example.com\r\nFrom: a@example.com", None),
-            ("From: \"a b\"@example.com", Some(("a b@example.com", "example.com"))),
+            ("From: x <\"a b\"@example.com>", Some(("\"a b\"@example.com", "example.com"))),
+            ("From: \"a b\"@example.com", None),
             ("From: nobody", None),
             ("From:", None),
             ("From: a@localhost", None),

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 
 /// An encoded line has at most so many octets, line end not counted (RFC 2045 §6.7 rule 5, §6.8).
 pub const MAX_ENCODED_LINE: usize = 76;
@@ -151,8 +151,8 @@ pub fn decode_base64(body: &[u8]) -> Result<Decoded, Undecodable> {
         }
         let line = memchr(b'\n', &body[at..]).map_or(body.len(), |offset| at + offset);
         let run = body[at..line].trim_ascii_end();
-        // White space inside a line is rare; such a line is taken word by word.
-        let run = run.split(u8::is_ascii_whitespace).next().unwrap_or(run);
+        // Blanks inside a line are rare; such a line is taken word by word.
+        let run = memchr2(b' ', b'\t', run).map_or(run, |blank| &run[..blank]);
         lines.push((text.len(), at));
         text.extend_from_slice(run);
         at += run.len();

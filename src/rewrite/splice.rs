@@ -10,7 +10,7 @@ use super::pixel;
 use crate::mail::QueueId;
 use crate::mime::transfer::{Decoded, MAX_ENCODED_LINE, encode_base64, encode_quoted_printable};
 use crate::token::{HostSigner, Width, click_len, open_len};
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 use std::ops::Range;
 
 /// New text in place of old: what depends on the recipient.
@@ -329,31 +329,37 @@ fn push_quoted(text: &[u8], column: &mut usize, eol: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while !rest.is_empty() {
         let room = (MAX_ENCODED_LINE - 1).saturating_sub(*column);
-        // An `=` takes three octets.
-        let mut used = 0;
-        let mut fits = |b: &u8| {
-            used += if *b == b'=' { 3 } else { 1 };
-            used <= room
-        };
-        let mut count = rest.iter().copied().take_while(|b| fits(b)).count();
+        let mut count = fitting(rest, room);
         for _ in 0..2 {
             if count > 1 && rest.get(count) == Some(&b'-') {
                 count -= 1;
             }
         }
-        let (line, tail) = rest.split_at(count);
-        for byte in line {
-            match byte {
-                b'=' => out.extend_from_slice(b"=3D"),
-                byte => out.push(*byte),
-            }
-            *column += if *byte == b'=' { 3 } else { 1 };
+        let (mut line, tail) = rest.split_at(count);
+        while let Some(sign) = memchr(b'=', line) {
+            out.extend_from_slice(&line[..sign]);
+            out.extend_from_slice(b"=3D");
+            *column += sign + 3;
+            line = &line[sign + 1..];
         }
+        out.extend_from_slice(line);
+        *column += line.len();
         rest = tail;
         if !rest.is_empty() {
             soft_break(column, eol, out);
         }
     }
+}
+
+/// How many octets of `text` fit in `room`, when an `=` takes three.
+fn fitting(text: &[u8], room: usize) -> usize {
+    let mut count = text.len().min(room);
+    let mut escapes = memchr_iter(b'=', &text[..count]).count();
+    while count + 2 * escapes > room {
+        count -= 1;
+        escapes -= usize::from(text[count] == b'=');
+    }
+    count
 }
 
 #[cfg(test)]
