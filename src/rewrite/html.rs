@@ -204,16 +204,18 @@ fn site(html: &[u8], element: &Element<'_, '_>, shift: Shift) -> Option<Site> {
     for attribute in element.attributes() {
         let Some(name) = attribute.name_source_location() else { continue };
         let name = shift.range(name.bytes());
-        let content = attribute.value_source_location().map(|location| shift.range(location.bytes()));
+        // `<a href>` has an empty value, of no place: that of its name's end.
+        let content =
+            attribute.value_source_location().map_or(name.end..name.end, |location| shift.range(location.bytes()));
         let name = text(&name);
         if name.eq_ignore_ascii_case(b"href") {
             // Of two, a browser takes the first.
             value = value.or(Some(content));
         } else {
-            excluded |= excludes(name, content.as_ref().map(text).unwrap_or_default());
+            excluded |= excludes(name, text(&content));
         }
     }
-    Some(Site { value: value??, excluded, fragile: false })
+    Some(Site { value: value?, excluded, fragile: false })
 }
 
 /// Attributes by which senders exclude a link, here and at other providers.
@@ -280,8 +282,8 @@ fn mentions_href(html: &[u8]) -> bool {
     memchr2_iter(b'h', b'H', html).any(|at| html.get(at..at + 4).is_some_and(|w| w.eq_ignore_ascii_case(b"href")))
 }
 
-/// Where the pixel may stand, the best place first: before the last `</body>`, before the last `</html>`, at the end.
-/// A tag that turns out to be text leads to the one before it.
+/// Where the pixel may stand, the best place first: before the last `</body>`, before the last `</html>`, at the end,
+/// before what the end cuts off. A tag that turns out to be text leads to the one before it.
 struct Places {
     stage: Stage,
     tries: usize,
@@ -293,6 +295,8 @@ enum Stage {
     Body,
     Html,
     End,
+    /// Before a tag or comment that the end cuts off.
+    Tag,
     Done,
 }
 
@@ -314,9 +318,20 @@ impl Places {
                 Stage::Body => b"body",
                 Stage::Html => b"html",
                 Stage::End => {
-                    self.stage = Stage::Done;
+                    self.stage = Stage::Tag;
                     // Before the last line end, so that a message still ends with one.
                     return Some(html.trim_ascii_end().len());
+                }
+                Stage::Tag => {
+                    self.tries += 1;
+                    match memrchr(b'<', &html[..self.before]) {
+                        Some(at) if self.tries <= MAX_TRIES && !opens_head_or_text(&html[at + 1..]) => {
+                            self.before = at;
+                            return Some(at);
+                        }
+                        _ => self.stage = Stage::Done,
+                    }
+                    continue;
                 }
                 Stage::Done => return None,
             };
@@ -331,6 +346,29 @@ impl Places {
             (self.tries, self.before) = (0, html.len());
         }
     }
+}
+
+/// True for elements before which the pixel would change the tree: those of the head, and those whose inside is text.
+fn opens_head_or_text(tag: &[u8]) -> bool {
+    const NAMES: [&[u8]; 16] = [
+        b"!doctype",
+        b"html",
+        b"head",
+        b"body",
+        b"base",
+        b"link",
+        b"meta",
+        b"title",
+        b"style",
+        b"script",
+        b"noscript",
+        b"textarea",
+        b"xmp",
+        b"iframe",
+        b"noframes",
+        b"plaintext",
+    ];
+    NAMES.iter().any(|name| tag.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name)))
 }
 
 /// Where the last `</NAME` before the end of `html` begins.
@@ -362,7 +400,7 @@ mod tests {
     fn links() {
         let table: &[(&str, &[&str])] = &[
             ("<a href=\"1\"><A HREF='2'><a\nhref\n=\n3><a href=4/>", &["1", "2", "3", "4/"]),
-            ("<a href=1 href=2><a x href><a href=\"\">", &["1", ""]),
+            ("<a href=1 href=2><a x href><a href=\"\">", &["1", "", ""]),
             ("<map><area href=1></map><link href=2><base href=3><form action=4>", &["1"]),
             ("<!-- <a href=1> --><script>\"<a href=2>\"</script><style><a href=3></style>", &[]),
             ("<textarea><a href=1></textarea><title><a href=2></title><xmp><a href=3></xmp>", &[]),
@@ -424,13 +462,14 @@ mod tests {
             ("<body>a</body><p title='</body>'>", Some("</body><p title='</body>'>")),
             ("<body>a</body><!--[if mso]></body><![endif]-->", Some("</body><!--[if mso]></body><![endif]-->")),
             ("a</bodyguard>", Some("")),
-            ("a<!-- b", None),
-            ("a<p title='b", None),
+            ("a<!-- b", Some("<!-- b")),
+            ("a<p title='b", Some("<p title='b")),
+            ("<head><title>a", None),
             ("a<textarea>b", None),
             ("a<title>b", None),
             ("a<style>b</body>", None),
-            ("a<svg><g></body>", None),
-            ("a</", None),
+            ("a<svg><g></body>", Some("<svg><g></body>")),
+            ("a</", Some("</")),
             ("<plaintext>a</body>", None),
         ];
         for (html, want) in table {

@@ -29,7 +29,7 @@ pub(super) fn destination(
         return Err((reason, text));
     }
     if malformed {
-        return Err((SkipReason::InvalidUrl, text));
+        return Err((SkipReason::MalformedUrl, text));
     }
     let url = if acceptable_destination(text.as_bytes()) {
         text
@@ -38,11 +38,11 @@ pub(super) fn destination(
         let encode: &dyn Fn(&str) -> Cow<'_, [u8]> = &|query| encoding.encode(query).0;
         match url::Url::options().encoding_override(Some(encode)).parse(&text) {
             Ok(url) if acceptable_destination(url.as_str().as_bytes()) => url.into(),
-            _ => return Err((SkipReason::InvalidUrl, text)),
+            _ => return Err((SkipReason::MalformedUrl, text)),
         }
     };
     if host(&url).is_some_and(|host| rules.hosts.iter().any(|own| own.as_str() == host)) {
-        return Err((SkipReason::OwnTrackingHost, url));
+        return Err((SkipReason::OwnHost, url));
     }
     Ok(url)
 }
@@ -53,19 +53,19 @@ fn clean(text: &str) -> String {
 }
 
 fn refusal(text: &str, rules: &Rules<'_>) -> Option<SkipReason> {
-    if text.is_empty() || text.starts_with('#') {
-        return Some(SkipReason::FragmentLink);
+    if text.starts_with('#') {
+        return Some(SkipReason::Fragment);
     }
     if has_placeholder(text) {
         return Some(SkipReason::Placeholder);
     }
-    let Some(scheme) = scheme(text) else { return Some(SkipReason::RelativeLink) };
+    let Some(scheme) = scheme(text) else { return Some(SkipReason::Relative) };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Some(SkipReason::OtherScheme);
     }
     match text.as_bytes()[scheme.len() + 1..] {
         [b'/', b'/', first, ..] if !matches!(first, b'/' | b'\\' | b'?' | b'#') => {}
-        _ => return Some(SkipReason::MalformedHttp),
+        _ => return Some(SkipReason::MalformedUrl),
     }
     rules.unsubscribe.iter().any(|url| url == text).then_some(SkipReason::ListUnsubscribe)
 }
@@ -163,20 +163,20 @@ mod tests {
             ("https://example.com/100%25%25", Ok("https://example.com/100%25%25")),
             ("https://[::1]/x", Ok("https://[::1]/x")),
             ("https://user:pw@example.com:8443/", Ok("https://user:pw@example.com:8443/")),
-            ("", Err(FragmentLink)),
-            ("#top", Err(FragmentLink)),
-            ("/a", Err(RelativeLink)),
-            ("//example.com/a", Err(RelativeLink)),
-            ("www.example.com", Err(RelativeLink)),
-            ("a/b:c", Err(RelativeLink)),
+            ("", Err(Relative)),
+            ("#top", Err(Fragment)),
+            ("/a", Err(Relative)),
+            ("//example.com/a", Err(Relative)),
+            ("www.example.com", Err(Relative)),
+            ("a/b:c", Err(Relative)),
             ("mailto:a@example.com", Err(OtherScheme)),
             ("javascript:alert(1)", Err(OtherScheme)),
             ("Tel:1", Err(OtherScheme)),
-            ("https:x", Err(MalformedHttp)),
-            ("http:\\\\x", Err(MalformedHttp)),
-            ("http:///x", Err(MalformedHttp)),
-            ("https://", Err(MalformedHttp)),
-            ("https://?a", Err(MalformedHttp)),
+            ("https:x", Err(MalformedUrl)),
+            ("http:\\\\x", Err(MalformedUrl)),
+            ("http:///x", Err(MalformedUrl)),
+            ("https://", Err(MalformedUrl)),
+            ("https://?a", Err(MalformedUrl)),
             ("{{ unsubscribe }}", Err(Placeholder)),
             ("https://example.com/{{name}}", Err(Placeholder)),
             ("https://example.com/?a=*|ID|*", Err(Placeholder)),
@@ -185,12 +185,12 @@ mod tests {
             ("https://example.com/&lt;%= id %&gt;", Err(Placeholder)),
             ("https://[LINK]/", Err(Placeholder)),
             ("[[unsubscribe]]", Err(Placeholder)),
-            ("https://links.example.com/c/x", Err(OwnTrackingHost)),
-            ("https://u@LINKS.example.com.:444?x", Err(OwnTrackingHost)),
-            ("https://links%2Eexample.com/x", Err(OwnTrackingHost)),
+            ("https://links.example.com/c/x", Err(OwnHost)),
+            ("https://u@LINKS.example.com.:444?x", Err(OwnHost)),
+            ("https://links%2Eexample.com/x", Err(OwnHost)),
             ("https://links.example.com.evil.test/", Ok("https://links.example.com.evil.test/")),
             ("https://example.com/u?a=1&amp;b=2", Err(ListUnsubscribe)),
-            ("https://exa mple.com/", Err(InvalidUrl)),
+            ("https://exa mple.com/", Err(MalformedUrl)),
         ];
         for (value, want) in table {
             let got = destination(value.as_bytes(), UTF_8, &rules).map_err(|(reason, _)| reason);
@@ -206,6 +206,6 @@ mod tests {
         // The second octet of this character is a backslash.
         let got = destination(b"http://example.com/?\x83\x5c", SHIFT_JIS, &rules);
         assert_eq!(got.unwrap(), "http://example.com/?%83\\");
-        assert_eq!(destination(b"http://example.com/\xff", UTF_8, &rules).unwrap_err().0, InvalidUrl);
+        assert_eq!(destination(b"http://example.com/\xff", UTF_8, &rules).unwrap_err().0, MalformedUrl);
     }
 }

@@ -232,6 +232,12 @@ impl Draft {
         }
         self.report.pixel = Pixel::Skipped(failed);
         self.search(message, &parts, &mut works, policy, open, click)?;
+        if works.is_empty() {
+            // Where all that would be shown as HTML had to be left alone, so was the message.
+            let beside = [SkipReason::Attachment, SkipReason::EmbeddedMessage, SkipReason::Amp, SkipReason::Pkcs7];
+            let reason = self.report.parts_skipped.keys().find(|reason| !beside.contains(reason));
+            return reason.map_or(Ok(()), |reason| Err(*reason));
+        }
         self.decide(&mut works, policy, wishes, recipients);
         if works.iter().any(|work| !work.edits.is_empty()) {
             self.lay_out(message, &parts, &works, policy, wishes);
@@ -252,8 +258,7 @@ impl Draft {
                 Some(SkipReason::Attachment) if part.media() != "text/html" => {}
                 Some(_) if part.is_multipart() => {}
                 Some(reason) => self.report.skip_part(reason),
-                // An empty body may have no line end of its own before the next boundary: nothing fits in.
-                None if part.media() == "text/html" && part.body.is_empty() => {}
+                None if part.media() == "text/html" && has_no_room(part) => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),
                 None if part.media().starts_with("text/") && has_pgp(message, part) => {
                     return Err(SkipReason::InlinePgp);
@@ -325,10 +330,10 @@ impl Draft {
             for site in &work.found.sites {
                 let judged = destination(&text[site.value.clone()], work.encoding.into(), &rules);
                 let judged = judged.and_then(|url| match () {
-                    () if site.excluded => Err((SkipReason::ExcludedLink, url)),
+                    () if site.excluded => Err((SkipReason::Excluded, url)),
                     () if site.fragile => Err((SkipReason::UnquotedInComment, url)),
                     () if prefix + click_len(url.len(), self.width) > policy.limits.max_link_length => {
-                        Err((SkipReason::LinkTooLong, url))
+                        Err((SkipReason::TooLong, url))
                     }
                     () => Ok(url),
                 });
@@ -417,17 +422,22 @@ impl Draft {
 /// Why a part, and what is inside it, is never touched.
 fn untouchable(part: &Part) -> Option<SkipReason> {
     match part.media() {
-        "multipart/signed" => Some(SkipReason::MultipartSigned),
-        "multipart/encrypted" => Some(SkipReason::MultipartEncrypted),
-        "multipart/report" => Some(SkipReason::DeliveryReport),
-        "application/pkcs7-mime" | "application/x-pkcs7-mime" => Some(SkipReason::Smime),
+        "multipart/signed" => Some(SkipReason::SignedPart),
+        "multipart/encrypted" => Some(SkipReason::EncryptedPart),
+        "multipart/report" => Some(SkipReason::Report),
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" => Some(SkipReason::Pkcs7),
         "text/x-amp-html" => Some(SkipReason::Amp),
-        media if media.starts_with("message/") => Some(SkipReason::InnerMessage),
+        media if media.starts_with("message/") => Some(SkipReason::EmbeddedMessage),
         // A type that nobody knows is an attachment (RFC 2183 §2.8).
         _ if part.disposition.as_deref().is_some_and(|d| !matches!(d, "" | "inline")) => Some(SkipReason::Attachment),
-        "text/html" if part.contradictory => Some(SkipReason::Contradiction),
+        "text/html" if part.contradictory => Some(SkipReason::BrokenStructure),
         _ => None,
     }
+}
+
+/// True for an empty body that has no line of its own: the next boundary, or the header, begins right there.
+fn has_no_room(part: &Part) -> bool {
+    part.body.is_empty() && (part.parent.is_some() || part.body.start == part.header.end)
 }
 
 /// The text of an HTML part and its charset.
@@ -439,7 +449,7 @@ fn decode<'m>(
     let encoded = &message[part.body.clone()];
     // Quoted-printable shrinks to a third at most, soft breaks apart.
     if encoded.len() / 4 > limits.max_html_size {
-        return Err(SkipReason::HtmlTooLarge);
+        return Err(SkipReason::TooLarge);
     }
     let body = match part.transfer {
         Transfer::Identity => Body::Identity(encoded),
@@ -447,11 +457,11 @@ fn decode<'m>(
             decode_quoted_printable(encoded).map(Body::QuotedPrintable).map_err(undecodable)?
         }
         Transfer::Base64 => decode_base64(encoded).map(Body::Base64).map_err(undecodable)?,
-        Transfer::Unknown => return Err(SkipReason::UnknownTransferEncoding),
+        Transfer::Unknown => return Err(SkipReason::UnknownEncoding),
     };
     let text = body.text();
     if text.len() > limits.max_html_size {
-        return Err(SkipReason::HtmlTooLarge);
+        return Err(SkipReason::TooLarge);
     }
     if mentions_pgp(text) {
         return Err(SkipReason::InlinePgp);
@@ -461,7 +471,7 @@ fn decode<'m>(
 }
 
 fn undecodable(_: crate::mime::transfer::Undecodable) -> SkipReason {
-    SkipReason::UndecodableBody
+    SkipReason::Undecodable
 }
 
 /// True for text that holds an OpenPGP message in its own armour (RFC 9580 §6.2), also where the whole of it is

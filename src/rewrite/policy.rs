@@ -180,14 +180,14 @@ impl Wishes {
             && policy.on_signed == OnSigned::Skip
             && self.signed_by.iter().any(|d| d == policy.domain.as_str())
         {
-            return Some(SkipReason::Signed);
+            return Some(SkipReason::DkimSigned);
         }
         if !policy.open && !policy.click {
             return Some(SkipReason::Disabled);
         }
         let open = policy.open && !self.no_opens;
         let click = policy.click && !self.no_clicks;
-        (!open && !click).then_some(SkipReason::SenderAsked)
+        (!open && !click).then_some(SkipReason::AskedByHeader)
     }
 }
 

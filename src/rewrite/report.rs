@@ -22,15 +22,11 @@ pub enum SkipReason {
     ExcludedRecipient,
     // Of a message.
     /// By a header field such as X-Trackpost-Track.
-    SenderAsked,
+    AskedByHeader,
     /// A DKIM signature of the From domain that would break, made with a key that we do not hold.
-    Signed,
-    HeaderTooLong,
-    NoClosingBoundary,
-    NoBoundary,
-    /// Header fields that contradict each other.
-    Contradiction,
-    EncodedMultipart,
+    DkimSigned,
+    /// A structure that readers could see differently: see `mime::scan::Broken`.
+    BrokenStructure,
     TooDeep,
     TooManyParts,
     TooManyLinks,
@@ -40,32 +36,31 @@ pub enum SkipReason {
     /// A fault of ours.
     Panicked,
     // Of a part.
-    MultipartSigned,
-    MultipartEncrypted,
-    DeliveryReport,
-    Smime,
-    InnerMessage,
+    SignedPart,
+    EncryptedPart,
+    Report,
+    Pkcs7,
+    EmbeddedMessage,
     Attachment,
     Amp,
-    UndecodableBody,
-    UnknownTransferEncoding,
-    UnsupportedCharset,
-    UnknownCharset,
-    HtmlTooLarge,
+    Undecodable,
+    UnknownEncoding,
+    /// One that is unknown, or not ASCII where it looks like it: UTF-16, ISO-2022-JP.
+    Charset,
+    TooLarge,
     /// HTML of which two readers could see different elements.
     AmbiguousHtml,
     // Of a link.
     OtherScheme,
-    RelativeLink,
-    FragmentLink,
-    /// `https:x`, `http:\\x`, `http:///x`.
-    MalformedHttp,
+    Relative,
+    Fragment,
+    /// `https:x`, `http:\\x`, `http:///x`, and what no browser could request.
+    MalformedUrl,
     Placeholder,
-    OwnTrackingHost,
+    OwnHost,
     ListUnsubscribe,
-    LinkTooLong,
-    ExcludedLink,
-    InvalidUrl,
+    TooLong,
+    Excluded,
     /// An unquoted value inside a comment, which our URL could end.
     UnquotedInComment,
     // Of the pixel.
@@ -99,11 +94,11 @@ impl From<OffReason> for SkipReason {
 impl From<Broken> for SkipReason {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::HeaderTooLong => Self::HeaderTooLong,
-            Broken::NoClosingBoundary => Self::NoClosingBoundary,
-            Broken::NoBoundary => Self::NoBoundary,
-            Broken::Contradiction => Self::Contradiction,
-            Broken::EncodedMultipart => Self::EncodedMultipart,
+            Broken::HeaderTooLong
+            | Broken::NoClosingBoundary
+            | Broken::NoBoundary
+            | Broken::Contradiction
+            | Broken::EncodedMultipart => Self::BrokenStructure,
             Broken::TooDeep => Self::TooDeep,
             Broken::TooManyParts => Self::TooManyParts,
         }
@@ -111,11 +106,8 @@ impl From<Broken> for SkipReason {
 }
 
 impl From<CharsetError> for SkipReason {
-    fn from(error: CharsetError) -> Self {
-        match error {
-            CharsetError::NotAsciiCompatible => Self::UnsupportedCharset,
-            CharsetError::Unknown => Self::UnknownCharset,
-        }
+    fn from(_: CharsetError) -> Self {
+        Self::Charset
     }
 }
 

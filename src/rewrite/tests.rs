@@ -95,24 +95,24 @@ fn left_alone() {
     };
     use SkipReason::*;
     let table = [
-        (single("Content-Type: text/html\r\nDKIM-Signature: d=example.com; s=x"), Some(Signed)),
-        (single("Content-Type: text/html\r\nX-PM-TrackLinks: None\r\nX-PM-TrackOpens: false"), Some(SenderAsked)),
-        (single("Content-Type: text/html\r\nX-Mailgun-Track: no"), Some(SenderAsked)),
-        (single("Content-Type: text/plain\r\nContent-Type: text/html"), Some(Contradiction)),
-        (single("Content-Type: message/rfc822"), Some(InnerMessage)),
-        (single("Content-Type: application/pkcs7-mime"), Some(Smime)),
+        (single("Content-Type: text/html\r\nDKIM-Signature: d=example.com; s=x"), Some(DkimSigned)),
+        (single("Content-Type: text/html\r\nX-PM-TrackLinks: None\r\nX-PM-TrackOpens: false"), Some(AskedByHeader)),
+        (single("Content-Type: text/html\r\nX-Mailgun-Track: no"), Some(AskedByHeader)),
+        (single("Content-Type: text/plain\r\nContent-Type: text/html"), Some(BrokenStructure)),
+        (single("Content-Type: message/rfc822"), Some(EmbeddedMessage)),
+        (single("Content-Type: application/pkcs7-mime"), Some(Pkcs7)),
         (single("Content-Type: text/html\r\nContent-Disposition: attachment"), Some(Attachment)),
-        (multi("signed", "Content-Type: text/html"), Some(MultipartSigned)),
-        (multi("encrypted", "Content-Type: text/html"), Some(MultipartEncrypted)),
-        (multi("report", "Content-Type: text/html"), Some(DeliveryReport)),
-        (multi("mixed", "Content-Type: text/html").replace("--b--", ""), Some(NoClosingBoundary)),
+        (multi("signed", "Content-Type: text/html"), Some(SignedPart)),
+        (multi("encrypted", "Content-Type: text/html"), Some(EncryptedPart)),
+        (multi("report", "Content-Type: text/html"), Some(Report)),
+        (multi("mixed", "Content-Type: text/html").replace("--b--", ""), Some(BrokenStructure)),
         (format!("Content-Type: text/html\r\n\r\n{html}-----BEGIN PGP MESSAGE-----"), Some(InlinePgp)),
         (multi("mixed", "Content-Type: text/x-amp-html"), None),
         (multi("mixed", "Content-Type: text/html\r\nContent-Disposition: attachment; filename=a"), None),
-        (multi("mixed", "Content-Type: text/html\r\nContent-Transfer-Encoding: x-uuencode"), None),
-        (multi("mixed", "Content-Type: text/html\r\nContent-Transfer-Encoding: base64"), None),
-        (multi("mixed", "Content-Type: text/html; charset=utf-16"), None),
-        (multi("mixed", "Content-Type: text/html; charset=iso-2022-jp"), None),
+        (multi("mixed", "Content-Type: text/html\r\nContent-Transfer-Encoding: x-uuencode"), Some(UnknownEncoding)),
+        (multi("mixed", "Content-Type: text/html\r\nContent-Transfer-Encoding: base64"), Some(Undecodable)),
+        (multi("mixed", "Content-Type: text/html; charset=utf-16"), Some(Charset)),
+        (multi("mixed", "Content-Type: text/html; charset=iso-2022-jp"), Some(Charset)),
         (multi("mixed", "Content-Type: message/rfc822\r\n\r\nContent-Type: text/html"), None),
         (single("Content-Type: text/plain"), None),
     ];
@@ -147,9 +147,9 @@ fn limits() {
     let (_, report) = copy(html(&"<a href=http://a.example>".repeat(3)).as_bytes(), &small, 1, 0);
     assert_eq!(report.skipped, Some(SkipReason::TooManyLinks));
     let (_, report) = copy(html(&format!("<a href=http://a.example/{}>", "x".repeat(60))).as_bytes(), &small, 1, 0);
-    assert_eq!(report.links_skipped[&SkipReason::LinkTooLong], 1);
+    assert_eq!(report.links_skipped[&SkipReason::TooLong], 1);
     let (_, report) = copy(html(&"x".repeat(201)).as_bytes(), &small, 1, 0);
-    assert_eq!(report.pixel, Pixel::Skipped(SkipReason::HtmlTooLarge));
+    assert_eq!(report.pixel, Pixel::Skipped(SkipReason::TooLarge));
     let (_, report) = copy(html(&"x".repeat(110_000)).as_bytes(), &policy(), 1, 0);
     assert_eq!(report.notes, [Note::GmailClips, Note::BecameQuotedPrintable]);
 }
