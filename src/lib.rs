@@ -9,5 +9,7 @@ pub mod outbound;
 pub mod retry;
 pub mod smtp;
 pub mod spool;
+pub mod mime;
+pub mod rewrite;
 pub mod token;
 pub mod track;

@@ -1,0 +1,490 @@
+//! Where in an HTML document the links stand, and where the pixel may be put.
+//!
+//! Owns: running lol_html over a document, over the inside of its conditional comments and of `<noscript>`, which a
+//! mail program without scripts shows. Does not: change anything, decode a value, or judge a link. Offsets are those
+//! of the octets given in.
+
+use lol_html::html_content::Element;
+use lol_html::{
+    AsciiCompatibleEncoding, DocumentContentHandlers, ElementContentHandlers, HtmlRewriter, MemorySettings, Selector,
+    Settings,
+};
+use memchr::{memchr2_iter, memmem, memrchr};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+/// The `href` of one link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    /// The value without its quotes.
+    pub value: Range<usize>,
+    /// The sender excludes it by an attribute.
+    pub excluded: bool,
+    /// It stands without quotes inside a comment, where `-->` would end more than the tag.
+    pub fragile: bool,
+}
+
+/// What [`find`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// In order.
+    pub sites: Vec<Site>,
+    /// Where the pixel may be put; `None` when it was not asked for or has no safe place.
+    pub pixel: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HtmlError {
+    TooManyLinks,
+    /// Needs a full parser to tell what is text and what is markup, or takes too much memory or time.
+    Ambiguous,
+}
+
+/// Looks for links, at most `links` of them (`None`: not at all), and for the place of the pixel.
+pub(super) fn find(
+    html: &[u8],
+    encoding: AsciiCompatibleEncoding,
+    links: Option<usize>,
+    pixel: bool,
+) -> Result<Found, HtmlError> {
+    let mut places = if pixel { Places::new(html) } else { Places::none() };
+    loop {
+        let place = places.next(html);
+        let pass = run(html, encoding, links, place)?;
+        if place.is_some() && !pass.probe_seen {
+            // The probe went into a comment, an attribute or other text, so what was found is not to be trusted.
+            continue;
+        }
+        let mut sites = pass.sites;
+        if let Some(max) = links {
+            let mut budget = MAX_NESTED_RUNS;
+            nested(html, encoding, max, pass.nested, 0, &mut sites, &mut budget)?;
+            sites.sort_by_key(|site| site.value.start);
+        }
+        return Ok(Found { sites, pixel: place });
+    }
+}
+
+/// Inner documents (conditional comments and the like) of one part that are looked into.
+const MAX_NESTED_RUNS: usize = 2_000;
+const MAX_NESTING: usize = 3;
+/// Memory that the parser may take: it buffers a tag or comment as a whole.
+const MAX_MEMORY: usize = 32 << 20;
+
+/// Elements whose `href` a recipient can follow; the VML shapes are how Outlook shows buttons.
+static LINKS: LazyLock<Selector> = LazyLock::new(|| {
+    let vml = ["rect", "roundrect", "shape", "oval", "line", "polyline", "image", "group", "arc", "curve"];
+    let vml: String = vml.iter().map(|name| format!(", v\\:{name}[href]")).collect();
+    format!("a[href], area[href]{vml}").parse().expect("a constant selector")
+});
+static NOSCRIPT: LazyLock<Selector> = LazyLock::new(|| "noscript".parse().expect("a constant selector"));
+static PROBE_ELEMENT: LazyLock<Selector> = LazyLock::new(|| PROBE_NAME.parse().expect("a constant selector"));
+
+const PROBE_NAME: &str = "x-trackpost-probe";
+/// Put where the pixel would stand: seen as an element, so would be the pixel.
+const PROBE: &[u8] = b"<x-trackpost-probe>";
+
+/// Part of a document that is a document in itself.
+struct Inner {
+    range: Range<usize>,
+    in_comment: bool,
+}
+
+#[derive(Default)]
+struct Pass {
+    sites: Vec<Site>,
+    nested: Vec<Inner>,
+    probe_seen: bool,
+}
+
+/// Back from an offset in what the parser saw to one in the document.
+#[derive(Clone, Copy)]
+struct Shift(Option<usize>);
+
+impl Shift {
+    fn range(self, range: Range<usize>) -> Range<usize> {
+        let back = |at: usize| match self.0 {
+            Some(probe) if at > probe => at.saturating_sub(PROBE.len()).max(probe),
+            _ => at,
+        };
+        back(range.start)..back(range.end)
+    }
+}
+
+fn run(
+    html: &[u8],
+    encoding: AsciiCompatibleEncoding,
+    links: Option<usize>,
+    probe: Option<usize>,
+) -> Result<Pass, HtmlError> {
+    let shift = Shift(probe);
+    let pass = RefCell::new(Pass::default());
+    let too_many = RefCell::new(false);
+    // The probe shifts what stands behind it; a strict parser refuses what it cannot be sure of.
+    let mut settings = Settings::new();
+    settings = settings
+        .with_encoding(encoding)
+        .with_strict(true)
+        .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(MAX_MEMORY));
+    let max = links.unwrap_or(0);
+    if links.is_some() {
+        let on_link = |element: &mut Element<'_, '_>| {
+            let mut pass = pass.borrow_mut();
+            if pass.sites.len() >= max {
+                *too_many.borrow_mut() = true;
+                return Err("too many links".into());
+            }
+            pass.sites.extend(site(html, element, shift));
+            Ok(())
+        };
+        let on_noscript = |text: &mut lol_html::html_content::TextChunk<'_>| {
+            let range = shift.range(text.source_location().bytes());
+            let nested = &mut pass.borrow_mut().nested;
+            match nested.last_mut() {
+                // Text comes in chunks.
+                Some(last) if !last.in_comment && last.range.end == range.start => last.range.end = range.end,
+                _ => nested.push(Inner { range, in_comment: false }),
+            }
+            Ok(())
+        };
+        let on_comment = |comment: &mut lol_html::html_content::Comment<'_>| {
+            let range = shift.range(comment.source_location().bytes());
+            pass.borrow_mut().nested.extend(conditional(html, range));
+            Ok(())
+        };
+        settings = settings
+            .append_element_content_handler((
+                Cow::Borrowed(&*LINKS),
+                ElementContentHandlers::default().element(on_link),
+            ))
+            .append_element_content_handler((
+                Cow::Borrowed(&*NOSCRIPT),
+                ElementContentHandlers::default().text(on_noscript),
+            ))
+            .append_document_content_handler(DocumentContentHandlers::default().comments(on_comment));
+    }
+    if probe.is_some() {
+        let on_probe = |element: &mut Element<'_, '_>| {
+            // In SVG or MathML the pixel would break out and change the tree.
+            let at_home = element.namespace_uri() == "http://www.w3.org/1999/xhtml";
+            pass.borrow_mut().probe_seen |= at_home && Some(element.source_location().bytes().start) == probe;
+            Ok(())
+        };
+        settings = settings.append_element_content_handler((
+            Cow::Borrowed(&*PROBE_ELEMENT),
+            ElementContentHandlers::default().element(on_probe),
+        ));
+    }
+    let mut parser = HtmlRewriter::new(settings, |_: &[u8]| {});
+    let (head, tail) = html.split_at(probe.unwrap_or(html.len()));
+    let result = parser
+        .write(head)
+        .and_then(|()| if probe.is_some() { parser.write(PROBE) } else { Ok(()) })
+        .and_then(|()| parser.write(tail));
+    let result = match result {
+        Ok(()) => parser.end(),
+        error => {
+            drop(parser);
+            error
+        }
+    };
+    match result {
+        Ok(()) => Ok(pass.into_inner()),
+        Err(_) if *too_many.borrow() => Err(HtmlError::TooManyLinks),
+        Err(_) => Err(HtmlError::Ambiguous),
+    }
+}
+
+fn site(html: &[u8], element: &Element<'_, '_>, shift: Shift) -> Option<Site> {
+    let mut value = None;
+    let mut excluded = false;
+    let text = |range: &Range<usize>| html.get(range.clone()).unwrap_or_default();
+    for attribute in element.attributes() {
+        let Some(name) = attribute.name_source_location() else { continue };
+        let name = shift.range(name.bytes());
+        // `<a href>` has an empty value, of no place: that of its name's end.
+        let content =
+            attribute.value_source_location().map_or(name.end..name.end, |location| shift.range(location.bytes()));
+        let name = text(&name);
+        if name.eq_ignore_ascii_case(b"href") {
+            // Of two, a browser takes the first.
+            value = value.or(Some(content));
+        } else {
+            excluded |= excludes(name, text(&content));
+        }
+    }
+    Some(Site { value: value?, excluded, fragile: false })
+}
+
+/// Attributes by which senders exclude a link, here and at other providers.
+fn excludes(name: &[u8], value: &[u8]) -> bool {
+    const PRESENT: [&[u8]; 4] = [b"ses:no-track", b"data-pm-no-track", b"mc:disable-tracking", b"disable-tracking"];
+    const VALUED: [(&[u8], &[u8]); 4] = [
+        (b"data-track", b"off"),
+        (b"clicktracking", b"off"),
+        (b"data-msys-clicktrack", b"0"),
+        (b"data-msys-unsubscribe", b"1"),
+    ];
+    PRESENT.iter().any(|p| name.eq_ignore_ascii_case(p))
+        || VALUED.iter().any(|(n, v)| name.eq_ignore_ascii_case(n) && value.trim_ascii().eq_ignore_ascii_case(v))
+}
+
+/// The inside of `<!--[if …]>…<![endif]-->`, if the comment in `range` is such a one.
+fn conditional(html: &[u8], range: Range<usize>) -> Option<Inner> {
+    let comment = html.get(range.clone())?.strip_prefix(b"<!--")?;
+    let inside = comment.strip_suffix(b"-->").or(comment.strip_suffix(b"--!>"))?;
+    if !inside.get(..3)?.eq_ignore_ascii_case(b"[if") {
+        return None;
+    }
+    let start = memmem::find(inside, b"]>")? + 2;
+    let end = memmem::rfind(inside, b"<![")?;
+    let closing = inside.get(end + 3..)?.trim_ascii_start();
+    if start > end || !closing.get(..5)?.eq_ignore_ascii_case(b"endif") {
+        return None;
+    }
+    let base = range.start + 4;
+    Some(Inner { range: base + start..base + end, in_comment: true })
+}
+
+fn nested(
+    html: &[u8],
+    encoding: AsciiCompatibleEncoding,
+    max: usize,
+    inner: Vec<Inner>,
+    depth: usize,
+    sites: &mut Vec<Site>,
+    budget: &mut usize,
+) -> Result<(), HtmlError> {
+    for Inner { range, in_comment } in inner {
+        let document = &html[range.clone()];
+        if !mentions_href(document) {
+            continue;
+        }
+        *budget = budget.checked_sub(1).ok_or(HtmlError::Ambiguous)?;
+        let pass = run(document, encoding, Some(max.saturating_sub(sites.len())), None)?;
+        let first = sites.len();
+        sites.extend(pass.sites);
+        if depth < MAX_NESTING {
+            nested(document, encoding, max, pass.nested, depth + 1, sites, budget)?;
+        }
+        for site in &mut sites[first..] {
+            site.value = site.value.start + range.start..site.value.end + range.start;
+            let before = site.value.start.checked_sub(1).map(|at| html[at]);
+            site.fragile |= in_comment && !matches!(before, Some(b'"' | b'\''));
+        }
+    }
+    Ok(())
+}
+
+fn mentions_href(html: &[u8]) -> bool {
+    memchr2_iter(b'h', b'H', html).any(|at| html.get(at..at + 4).is_some_and(|w| w.eq_ignore_ascii_case(b"href")))
+}
+
+/// Where the pixel may stand, the best place first: before the last `</body>`, before the last `</html>`, at the end,
+/// before what the end cuts off. A tag that turns out to be text leads to the one before it.
+struct Places {
+    stage: Stage,
+    tries: usize,
+    before: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Body,
+    Html,
+    End,
+    /// Before a tag or comment that the end cuts off.
+    Tag,
+    Done,
+}
+
+/// End tags of one name that are tried, each at the cost of a pass.
+const MAX_TRIES: usize = 4;
+
+impl Places {
+    fn new(html: &[u8]) -> Self {
+        Self { stage: Stage::Body, tries: 0, before: html.len() }
+    }
+
+    fn none() -> Self {
+        Self { stage: Stage::Done, tries: 0, before: 0 }
+    }
+
+    fn next(&mut self, html: &[u8]) -> Option<usize> {
+        loop {
+            let name: &[u8] = match self.stage {
+                Stage::Body => b"body",
+                Stage::Html => b"html",
+                Stage::End => {
+                    self.stage = Stage::Tag;
+                    // Before the last line end, so that a message still ends with one.
+                    return Some(html.trim_ascii_end().len());
+                }
+                Stage::Tag => {
+                    self.tries += 1;
+                    match memrchr(b'<', &html[..self.before]) {
+                        Some(at) if self.tries <= MAX_TRIES && !opens_head_or_text(&html[at + 1..]) => {
+                            self.before = at;
+                            return Some(at);
+                        }
+                        _ => self.stage = Stage::Done,
+                    }
+                    continue;
+                }
+                Stage::Done => return None,
+            };
+            if self.tries < MAX_TRIES
+                && let Some(at) = last_end_tag(&html[..self.before], name)
+            {
+                self.before = at;
+                self.tries += 1;
+                return Some(at);
+            }
+            self.stage = if self.stage == Stage::Body { Stage::Html } else { Stage::End };
+            (self.tries, self.before) = (0, html.len());
+        }
+    }
+}
+
+/// True for elements before which the pixel would change the tree: those of the head, and those whose inside is text.
+fn opens_head_or_text(tag: &[u8]) -> bool {
+    const NAMES: [&[u8]; 16] = [
+        b"!doctype",
+        b"html",
+        b"head",
+        b"body",
+        b"base",
+        b"link",
+        b"meta",
+        b"title",
+        b"style",
+        b"script",
+        b"noscript",
+        b"textarea",
+        b"xmp",
+        b"iframe",
+        b"noframes",
+        b"plaintext",
+    ];
+    NAMES.iter().any(|name| tag.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name)))
+}
+
+/// Where the last `</NAME` before the end of `html` begins.
+fn last_end_tag(html: &[u8], name: &[u8]) -> Option<usize> {
+    let mut end = html.len();
+    while let Some(at) = memrchr(b'<', &html[..end]) {
+        if let Some(b'/') = html.get(at + 1)
+            && let Some(word) = html.get(at + 2..at + 2 + name.len())
+            && word.eq_ignore_ascii_case(name)
+            && html.get(at + 2 + name.len()).is_some_and(|b| b.is_ascii_whitespace() || matches!(b, b'>' | b'/'))
+        {
+            return Some(at);
+        }
+        end = at;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(html: &str) -> (Vec<&str>, Option<usize>) {
+        let found = find(html.as_bytes(), AsciiCompatibleEncoding::utf_8(), Some(100), true).unwrap();
+        (found.sites.iter().map(|s| &html[s.value.clone()]).collect(), found.pixel)
+    }
+
+    #[test]
+    fn links() {
+        let table: &[(&str, &[&str])] = &[
+            ("<a href=\"1\"><A HREF='2'><a\nhref\n=\n3><a href=4/>", &["1", "2", "3", "4/"]),
+            ("<a href=1 href=2><a x href><a href=\"\">", &["1", "", ""]),
+            ("<map><area href=1></map><link href=2><base href=3><form action=4>", &["1"]),
+            ("<!-- <a href=1> --><script>\"<a href=2>\"</script><style><a href=3></style>", &[]),
+            ("<textarea><a href=1></textarea><title><a href=2></title><xmp><a href=3></xmp>", &[]),
+            ("<noscript><p><a href=1>x</a></noscript><noscript><a href=2></noscript>", &["1", "2"]),
+            (
+                "<!--[if mso]><a href=\"1\"><v:roundrect x href='2'></v:roundrect><![endif]--><a href=3>",
+                &["1", "2", "3"],
+            ),
+            ("<!--[if !mso]><!--><a href=1><!--<![endif]--><!--[IF mso]><![ENDIF]-->", &["1"]),
+            ("<![if !mso]><a href=1><![endif]>", &["1"]),
+            ("<v:rect href=1 /><v:shape href=2>", &["1", "2"]),
+            ("<!--[if mso]><noscript><a href=\"1\"></noscript><![endif]-->", &["1"]),
+            ("<noscript><!--[if mso]><a href=\"1\"><![endif]--><a href=2></noscript>", &["1", "2"]),
+            ("<a href=\"1", &[]),
+            ("<a data-x='<a href=1>' href=2>", &["2"]),
+        ];
+        for (html, want) in table {
+            assert_eq!(all(html).0, *want, "{html}");
+            let tail = format!("{html}</body></html>");
+            assert_eq!(all(&tail).0, *want, "{html}");
+        }
+    }
+
+    #[test]
+    fn excluded_and_fragile() {
+        let find = |html: &str| find(html.as_bytes(), AsciiCompatibleEncoding::utf_8(), Some(9), false).unwrap().sites;
+        for attribute in [
+            "data-track=off",
+            "DATA-TRACK='OFF'",
+            "ses:no-track",
+            "ses:no-track=x",
+            "clicktracking=\"off\"",
+            "data-pm-no-track",
+            "data-msys-clicktrack=0",
+            "data-msys-unsubscribe=1",
+            "mc:disable-tracking",
+            "disable-tracking=true",
+        ] {
+            assert!(find(&format!("<a {attribute} href=x>"))[0].excluded, "{attribute}");
+        }
+        for attribute in ["data-track=on", "clicktracking", "data-msys-clicktrack=1", "class=off"] {
+            assert!(!find(&format!("<a href=x {attribute}>"))[0].excluded, "{attribute}");
+        }
+        let sites = find("<a href=1><!--[if mso]><a href=2><a href='3'><noscript><a href=4></noscript><![endif]-->");
+        assert_eq!(sites.iter().map(|s| s.fragile).collect::<Vec<_>>(), [false, true, false, true]);
+    }
+
+    #[test]
+    fn the_pixel_is_never_inside_anything() {
+        let table: &[(&str, Option<&str>)] = &[
+            ("<body>a</body></html>", Some("</body></html>")),
+            ("<body>a</BODY \n></html>", Some("</BODY \n></html>")),
+            ("a</html>\n", Some("</html>\n")),
+            ("a\r\n", Some("\r\n")),
+            ("", Some("")),
+            ("<body>a</body><body>b</body>c", Some("</body>c")),
+            ("<body>a</body><!-- </body> -->", Some("</body><!-- </body> -->")),
+            ("<body>a</body><script>'</body>'</script>", Some("</body><script>'</body>'</script>")),
+            ("<body>a</body><p title='</body>'>", Some("</body><p title='</body>'>")),
+            ("<body>a</body><!--[if mso]></body><![endif]-->", Some("</body><!--[if mso]></body><![endif]-->")),
+            ("a</bodyguard>", Some("")),
+            ("a<!-- b", Some("<!-- b")),
+            ("a<p title='b", Some("<p title='b")),
+            ("<head><title>a", None),
+            ("a<textarea>b", None),
+            ("a<title>b", None),
+            ("a<style>b</body>", None),
+            ("a<svg><g></body>", Some("<svg><g></body>")),
+            ("a</", Some("</")),
+            ("<plaintext>a</body>", None),
+        ];
+        for (html, want) in table {
+            assert_eq!(all(html).1.map(|at| &html[at..]), *want, "{html}");
+        }
+    }
+
+    #[test]
+    fn bombs() {
+        let utf_8 = AsciiCompatibleEncoding::utf_8();
+        assert_eq!(find("<a href=x>".repeat(101).as_bytes(), utf_8, Some(100), true), Err(HtmlError::TooManyLinks));
+        let comments = "<!--[if a]>href<![endif]-->".repeat(3_000);
+        assert_eq!(find(comments.as_bytes(), utf_8, Some(100), true), Err(HtmlError::Ambiguous));
+        find("</p>".repeat(20_000).as_bytes(), utf_8, Some(100), true).unwrap();
+        find("<!--</body>-->".repeat(2_000).as_bytes(), utf_8, Some(100), true).unwrap();
+        assert_eq!(find(b"<select><xmp><script></script>", utf_8, Some(9), true), Err(HtmlError::Ambiguous));
+    }
+}
