@@ -1,15 +1,20 @@
 //! trackpost
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod event;
 pub mod http;
+pub mod intake;
 pub mod keys;
 pub mod mail;
+pub mod mime;
 pub mod outbound;
+pub mod queue;
 pub mod retry;
+pub mod rewrite;
+pub mod settings;
 pub mod smtp;
 pub mod spool;
-pub mod mime;
-pub mod rewrite;
+pub mod store;
 pub mod token;
 pub mod track;

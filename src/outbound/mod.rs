@@ -1,22 +1,29 @@
-//! Delivery to the smarthost.
+//! Delivery: takes what is due from the queue, gives each recipient their copy over connections that are kept open,
+//! and writes one outcome per recipient to the log before the next step.
 //!
-//! [`Connection`] is one SMTP session with it: [`Connection::open`] connects, ends TLS, says EHLO and authenticates,
-//! [`Connection::send`] hands over one message and brings back one reply per recipient. Queue, retries, the choice of
-//! a smarthost and the number of connections are not decided here.
+//! A few workers, each with a connection of its own; more of them only while messages wait. A smarthost that cannot
+//! be reached stops them all, and one probe at a time looks whether it is back. [`Connection`] is one SMTP session:
+//! [`Connection::open`] connects, ends TLS, says EHLO and authenticates, [`Connection::send`] hands over one message
+//! and brings back one reply per recipient.
 
+mod attempt;
 mod body;
 mod command;
 mod connection;
 mod open;
 mod reply;
+mod route;
 mod stream;
 mod tls;
 mod transaction;
+mod workers;
 
 #[cfg(test)]
 mod dialogues;
 
 pub use connection::{Capabilities, Connection, Credentials, Phase, Smarthost, Timeouts};
 pub use open::{OpenError, OpenErrorKind};
+pub use route::{Route, Routes, Style};
 pub use tls::{TlsError, TlsMode, client_tls};
 pub use transaction::{Broken, Transaction};
+pub use workers::{Outbound, run};

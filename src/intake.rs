@@ -1,0 +1,163 @@
+//! The one door into the queue: envelope and bytes become a Message record, and only when that is on disk the
+//! message has an id that may be told.
+//!
+//! Only the header block is looked at here. What is wrong with MIME or HTML is found when the message is sent, and
+//! never keeps it from being accepted.
+
+use crate::clock;
+use crate::mail::{Enhanced, Envelope, Protocol, QueueId, Reply, Trace, received_header};
+use crate::mime::header_facts;
+use crate::queue::{HOT_MESSAGE, Queue};
+use crate::settings::Settings;
+use crate::spool::{AppendError, Entry, Log, MessageHead};
+use bytes::Bytes;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// RFC 5321 §6.3 asks for a bound of at least 100 hops or a smaller one that suits; ours is the spec's.
+const MAX_RECEIVED: usize = 50;
+/// How long a 250 may wait for delivery to catch up.
+const BACK_PRESSURE: Duration = Duration::from_secs(5);
+
+/// What accepting needs; made once.
+pub struct Intake {
+    pub log: Log,
+    pub queue: Arc<Queue>,
+    pub settings: Arc<Settings>,
+    pub hostname: Box<str>,
+    /// Mail whose From domain is not set up is refused (`unknown_domains = "reject"`).
+    pub reject_unknown: bool,
+    /// Messages that may wait in the queue.
+    pub max_messages: usize,
+}
+
+/// Whence a message came, for its trace header.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    pub helo: &'a str,
+    pub client: IpAddr,
+    pub protocol: Protocol,
+}
+
+/// Why a message is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It went through too many hosts: a loop. The sender's side's fault.
+    Loop,
+    /// Nobody set up the domain of its From header.
+    UnknownDomain,
+    QueueFull,
+    DiskFull,
+    /// The log cannot be written; ours.
+    Failed(String),
+    ShuttingDown,
+}
+
+impl Intake {
+    /// What MAIL is answered while no message can be taken.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.log.is_full() {
+            Some(Refusal::DiskFull)
+        } else if self.queue.len() >= self.max_messages {
+            Some(Refusal::QueueFull)
+        } else {
+            None
+        }
+    }
+
+    /// Takes responsibility for a message. When this returns an id the message is on disk.
+    pub async fn accept(
+        &self,
+        envelope: Envelope,
+        mut bytes: Vec<u8>,
+        origin: Origin<'_>,
+    ) -> Result<QueueId, Refusal> {
+        let facts = header_facts(&bytes);
+        if facts.received > MAX_RECEIVED {
+            return Err(Refusal::Loop);
+        }
+        if self.reject_unknown {
+            let settings = self.settings.snapshot();
+            if !facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain)) {
+                return Err(Refusal::UnknownDomain);
+            }
+        }
+        let id = clock::queue_id();
+        let accepted_at = id.unix_ms();
+        let trace = received_header(&Trace {
+            helo: origin.helo,
+            client: origin.client,
+            by: &self.hostname,
+            protocol: origin.protocol,
+            id,
+            recipient: match &envelope.recipients[..] {
+                [only] => Some(&only.address),
+                _ => None,
+            },
+            now: accepted_at,
+        });
+        let size = (trace.len() + bytes.len()) as u64;
+        let body = if bytes.len() <= HOT_MESSAGE {
+            bytes.splice(..0, trace.bytes());
+            vec![Bytes::from(bytes)]
+        } else {
+            vec![Bytes::from(trace), Bytes::from(bytes)]
+        };
+        let hot = body[0].clone();
+        let head = Arc::new(MessageHead {
+            envelope,
+            accepted_at,
+            from_domain: facts.from_domain.map(|domain| domain.as_str().into()),
+            from: facts.from.unwrap_or_default(),
+            subject: facts.subject.unwrap_or_default(),
+            message_id: facts.message_id.unwrap_or_default(),
+            size,
+            tags: facts.tags,
+        });
+        let whole = body.len() == 1;
+        self.log.append(Entry::Message { id, head: Arc::clone(&head), body }).await?;
+        tracing::info!(queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size, "queued");
+        metrics::counter!("trackpost_messages_accepted_total").increment(1);
+        let hot = if whole { self.queue.keep_hot(hot, BACK_PRESSURE).await } else { None };
+        self.queue.insert(id, head, hot);
+        Ok(id)
+    }
+}
+
+struct Sender<'a>(&'a MessageHead);
+
+impl std::fmt::Display for Sender<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0.envelope.sender {
+            Some(address) => write!(f, "<{address}>"),
+            None => f.write_str("<>"),
+        }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::DiskFull,
+            AppendError::Failed(why) => Self::Failed(why),
+            AppendError::Closed => Self::ShuttingDown,
+        }
+    }
+}
+
+impl Refusal {
+    /// What the client is told.
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::Loop => Reply::new(554, Enhanced(5, 4, 6), "Too many hops: the message is in a loop"),
+            Self::UnknownDomain => {
+                Reply::new(550, Enhanced(5, 7, 1), "The domain of the From header is not set up here")
+            }
+            Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
+            Self::DiskFull => Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage, try again later"),
+            Self::Failed(_) => Reply::new(451, Enhanced(4, 3, 0), "The message could not be stored, try again later"),
+            Self::ShuttingDown => Reply::new(421, Enhanced(4, 3, 2), "Shutting down, try again later"),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What is done to the mail of a sender domain, read from the settings at each attempt and kept until they change.
+
+use crate::domain::SenderDomain;
+use crate::mail::DomainName;
+use crate::rewrite::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
+use crate::settings::{Settings, Snapshot};
+use crate::token::{HostSigner, Signer};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The parts of the configuration that shape a policy.
+#[derive(Clone, Debug)]
+pub struct Style {
+    pub scheme: Scheme,
+    /// 0: none is written.
+    pub port: u16,
+    pub on_signed: OnSigned,
+    pub limits: Limits,
+}
+
+/// What is done to one domain's mail.
+pub struct Route {
+    pub tracking: Tracking,
+    /// Signs for the tracking host; there whenever tracking is active.
+    pub signer: Option<HostSigner>,
+}
+
+/// Routes by domain, made when first asked for and dropped when settings or keys change.
+pub struct Routes {
+    settings: Arc<Settings>,
+    signer: Arc<ArcSwap<Signer>>,
+    style: Style,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    version: u64,
+    signer: Option<Arc<Signer>>,
+    routes: HashMap<Box<str>, Arc<Route>>,
+}
+
+/// More domains than this are made anew each time they are asked for.
+const MAX_KNOWN: usize = 10_000;
+
+impl Routes {
+    pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, style: Style) -> Self {
+        Self { settings, signer, style, known: Mutex::default() }
+    }
+
+    /// The route for mail whose From header names `domain`.
+    pub fn of(&self, domain: Option<&str>) -> Arc<Route> {
+        let settings = self.settings.snapshot();
+        let signer = self.signer.load_full();
+        let name = domain.unwrap_or("");
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same_signer = known.signer.as_ref().is_some_and(|s| Arc::ptr_eq(s, &signer));
+        if known.version != settings.version || !same_signer || known.routes.len() > MAX_KNOWN {
+            *known = Known { version: settings.version, signer: Some(Arc::clone(&signer)), routes: HashMap::new() };
+        }
+        if let Some(route) = known.routes.get(name) {
+            return Arc::clone(route);
+        }
+        let tracking = self.tracking(&settings, name);
+        let signer = match &tracking {
+            Tracking::Active(policy) => Some(signer.for_host(&policy.host)),
+            Tracking::Off(_) => None,
+        };
+        let route = Arc::new(Route { tracking, signer });
+        known.routes.insert(name.into(), Arc::clone(&route));
+        route
+    }
+
+    /// The four conditions of tracking, in the order in which an operator would mend them.
+    fn tracking(&self, settings: &Snapshot, name: &str) -> Tracking {
+        let Ok(name) = DomainName::parse(name) else { return Tracking::Off(OffReason::UnknownDomain) };
+        let Some(domain) = settings.domains.get(&name) else { return Tracking::Off(OffReason::UnknownDomain) };
+        if settings.tracking_off || settings.tracking_off_for.contains(&name) {
+            return Tracking::Off(OffReason::SwitchedOff);
+        }
+        if !domain.open_tracking && !domain.click_tracking {
+            return Tracking::Off(OffReason::Disabled);
+        }
+        if domain.tracking_subdomain().is_none() {
+            return Tracking::Off(OffReason::NoSubdomain);
+        }
+        let Some(active) = domain.active_subdomain() else { return Tracking::Off(OffReason::NotVerified) };
+        Tracking::Active(self.policy(domain, active.host.clone()))
+    }
+
+    fn policy(&self, domain: &SenderDomain, host: DomainName) -> Policy {
+        Policy {
+            domain: domain.name.clone(),
+            open: domain.open_tracking,
+            click: domain.click_tracking,
+            scheme: self.style.scheme,
+            host,
+            port: self.style.port,
+            own_hosts: domain.subdomains().iter().map(|s| s.host.clone()).collect(),
+            on_signed: self.style.on_signed,
+            signs: false,
+            limits: self.style.limits.clone(),
+        }
+    }
+}

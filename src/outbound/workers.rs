@@ -1,0 +1,168 @@
+//! How many work at once, and what happens when the smarthost cannot be reached.
+
+use super::attempt::{Ended, attempt};
+use super::{Connection, OpenError, Routes, Smarthost};
+use crate::clock;
+use crate::queue::{HOT_MESSAGE, Queue};
+use crate::retry::Schedule;
+use crate::spool::Log;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// What delivery needs; made once.
+pub struct Outbound {
+    pub log: Log,
+    pub queue: Arc<Queue>,
+    pub routes: Routes,
+    /// Tried in order. Never empty.
+    pub smarthosts: Vec<Smarthost>,
+    pub max_connections: usize,
+    pub schedule: Schedule,
+    /// Memory for messages over [`HOT_MESSAGE`] and their copies, in KiB.
+    pub large: Arc<Semaphore>,
+    /// Workers that wait for something to do.
+    idle: AtomicUsize,
+}
+
+/// KiB of memory for large messages on their way out.
+const LARGE_KIB: usize = 72 * 1024;
+/// As many workers keep a fast smarthost and two cores busy; more come only while messages go on waiting.
+const FIRST_WORKERS: usize = 4;
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+const GROW_EVERY: Duration = Duration::from_millis(250);
+const PROBE_FIRST: Duration = Duration::from_millis(500);
+const PROBE_LAST: Duration = Duration::from_secs(30);
+
+impl Outbound {
+    pub fn new(
+        log: Log,
+        queue: Arc<Queue>,
+        routes: Routes,
+        smarthosts: Vec<Smarthost>,
+        max_connections: usize,
+        schedule: Schedule,
+    ) -> Self {
+        let large = Arc::new(Semaphore::new(LARGE_KIB));
+        let max_connections = max_connections.max(1);
+        Self { log, queue, routes, smarthosts, max_connections, schedule, large, idle: AtomicUsize::new(0) }
+    }
+
+    /// A connection to the first smarthost that answers.
+    pub async fn connect(&self) -> Result<Connection, OpenError> {
+        let mut first = None;
+        for smarthost in &self.smarthosts {
+            match Connection::open(smarthost).await {
+                Ok(connection) => return Ok(connection),
+                Err(e) => drop(first.get_or_insert(e)),
+            }
+        }
+        Err(first.expect("the configuration names at least one smarthost"))
+    }
+
+    /// Waits for room for a large message with its copy; nothing is held for a small one.
+    pub async fn room_for(&self, size: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        if size <= HOT_MESSAGE as u64 {
+            return None;
+        }
+        let kib = usize::try_from(size.saturating_mul(2) / 1024).unwrap_or(usize::MAX).clamp(1, LARGE_KIB);
+        Arc::clone(&self.large).acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)).await.ok()
+    }
+}
+
+/// Delivers until `stop` says so, then finishes the transactions that are under way.
+pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
+    let mut workers = JoinSet::new();
+    let mut allowed = FIRST_WORKERS.min(outbound.max_connections);
+    let mut probe_pause = PROBE_FIRST;
+    let mut grow = tokio::time::interval(GROW_EVERY);
+    grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !*stop.borrow() {
+        if let Some(down) = outbound.queue.unreachable() {
+            allowed = 1;
+            tokio::select! {
+                () = tokio::time::sleep(probe_pause) => {}
+                _ = stop.changed() => continue,
+            }
+            match outbound.connect().await {
+                Ok(connection) => {
+                    probe_pause = PROBE_FIRST;
+                    tracing::info!("the smarthost answers again");
+                    outbound.queue.smarthost_is_up();
+                    spawn(&mut workers, &outbound, &stop, Some(connection));
+                }
+                Err(e) => {
+                    probe_pause = (probe_pause * 2).min(PROBE_LAST);
+                    tracing::debug!(since = down.since, "the smarthost still cannot be reached: {e}");
+                }
+            }
+            continue;
+        }
+        let next = outbound.queue.wake_due(clock::unix_ms());
+        let until_next = next.map_or(Duration::from_secs(3600), |at| {
+            Duration::from_millis(at.saturating_sub(clock::unix_ms()).max(1))
+        });
+        while workers.try_join_next().is_some() {}
+        let backlog = outbound.queue.backlog();
+        let nobody_waits = outbound.idle.load(Ordering::Relaxed) == 0;
+        if backlog > 0 && nobody_waits && workers.len() < allowed {
+            spawn(&mut workers, &outbound, &stop, None);
+        }
+        tokio::select! {
+            () = outbound.queue.sooner() => {}
+            () = tokio::time::sleep(until_next) => {}
+            _ = grow.tick(), if backlog > 0 || workers.is_empty() => {
+                if backlog > 4 * allowed && workers.len() == allowed && allowed < outbound.max_connections {
+                    allowed += 1;
+                }
+            }
+            () = outbound.queue.crowded(), if workers.len() < allowed => {}
+            Some(_) = workers.join_next(), if !workers.is_empty() => {}
+            _ = stop.changed() => {}
+        }
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+fn spawn(
+    workers: &mut JoinSet<()>,
+    outbound: &Arc<Outbound>,
+    stop: &watch::Receiver<bool>,
+    connection: Option<Connection>,
+) {
+    workers.spawn(work(Arc::clone(outbound), stop.clone(), connection));
+}
+
+/// One worker: takes messages as long as there are any, and leaves after a while without.
+async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut connection: Option<Connection>) {
+    while !*stop.borrow() {
+        if let Some(job) = outbound.queue.take(clock::unix_ms()) {
+            match attempt(&outbound, job, &mut connection).await {
+                Ended::Done => {}
+                Ended::Unreachable(why) => {
+                    if outbound.queue.unreachable().is_none() {
+                        tracing::warn!("the smarthost cannot be reached, mail waits: {why}");
+                    }
+                    outbound.queue.smarthost_is_down(&why, clock::unix_ms());
+                    break;
+                }
+            }
+            continue;
+        }
+        outbound.idle.fetch_add(1, Ordering::Relaxed);
+        let left = tokio::select! {
+            () = outbound.queue.work() => false,
+            () = tokio::time::sleep(IDLE_CONNECTION) => true,
+            _ = stop.changed() => true,
+        };
+        outbound.idle.fetch_sub(1, Ordering::Relaxed);
+        if left {
+            break;
+        }
+    }
+    if let Some(connection) = connection {
+        connection.quit().await;
+    }
+}

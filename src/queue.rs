@@ -1,0 +1,428 @@
+//! The messages that wait for the smarthost: the log's unsettled messages, folded in memory, in the order in which
+//! they fall due. Intake puts messages in, delivery takes them out and says what became of each recipient, commands
+//! look.
+//!
+//! Nothing here is durable and nothing needs to be: after a start the log gives it all back. Message bytes are kept
+//! only for messages just accepted, within [`HOT_BYTES`]; the others are read from the log again.
+
+use crate::mail::{Outcome, QueueId, Status};
+use crate::spool::{Live, MessageHead};
+use bytes::Bytes;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of accepted messages that are kept in memory for their first attempt.
+pub const HOT_BYTES: usize = 32 * 1024 * 1024;
+/// Larger messages are not kept hot.
+pub const HOT_MESSAGE: usize = 256 * 1024;
+
+/// The queue; shared by reference.
+pub struct Queue {
+    state: Mutex<State>,
+    /// Kicked when a message falls due.
+    work: Notify,
+    /// Kicked when the earliest due time has moved.
+    sooner: Notify,
+    /// Kicked when a message is added while others wait.
+    crowded: Notify,
+    hot: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: HashMap<QueueId, Job>,
+    ready: VecDeque<QueueId>,
+    /// Due time in milliseconds since 1970, and whose.
+    timed: BTreeSet<(u64, QueueId)>,
+    /// Why the smarthost cannot be reached, and since when; no work is given out meanwhile.
+    unreachable: Option<Unreachable>,
+}
+
+struct Job {
+    head: Arc<MessageHead>,
+    recipients: Vec<Waiting>,
+    hot: Option<Hot>,
+    in_flight: bool,
+    /// Waits only because the smarthost could not be reached.
+    stranded: bool,
+}
+
+/// The newest state of one recipient in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub status: Status,
+    /// The last reply, or what went wrong; empty before the first attempt.
+    pub reply: Box<str>,
+    /// When that was, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// The bytes of a message just accepted, with their share of the budget.
+pub struct Hot {
+    pub body: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+/// What delivery takes out: one message with the recipients that are due.
+pub struct Attempt {
+    pub id: QueueId,
+    pub head: Arc<MessageHead>,
+    /// Index of the recipient, and how many attempts were made before this one.
+    pub due: Vec<(u16, u32)>,
+    pub hot: Option<Hot>,
+}
+
+/// One message as listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub id: QueueId,
+    pub head: Arc<MessageHead>,
+    pub recipients: Vec<Waiting>,
+    pub in_flight: bool,
+}
+
+/// A smarthost that cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    pub since: u64,
+    pub why: Box<str>,
+}
+
+impl Queue {
+    /// Begins with what recovery found unsettled.
+    pub fn new(recovered: Vec<Live>) -> Self {
+        let mut state = State::default();
+        for live in recovered {
+            let waiting = |o: Outcome| Waiting { status: o.status, reply: o.reply, at: o.at };
+            let recipients = live.statuses.into_iter().map(waiting).collect();
+            let job = Job { head: live.head, recipients, hot: None, in_flight: false, stranded: false };
+            state.schedule(live.id, &job);
+            state.jobs.insert(live.id, job);
+        }
+        let hot = Arc::new(Semaphore::new(HOT_BYTES));
+        Self { state: Mutex::new(state), work: Notify::new(), sooner: Notify::new(), crowded: Notify::new(), hot }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is complete before anything can panic, so a poisoned lock guards whole data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Messages in the queue, those being delivered included.
+    pub fn len(&self) -> usize {
+        self.state().jobs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages that are due and that nobody has taken.
+    pub fn backlog(&self) -> usize {
+        self.state().ready.len()
+    }
+
+    /// A share of the memory for a message just accepted. Waits up to `patience` while delivery goes on, so that
+    /// accepting does not outrun it; `None` when there is no room, or when the smarthost cannot be reached.
+    pub async fn keep_hot(&self, body: Bytes, patience: Duration) -> Option<Hot> {
+        let bytes = u32::try_from(body.len()).ok().filter(|_| body.len() <= HOT_MESSAGE)?;
+        let hot = Arc::clone(&self.hot);
+        let share = match Arc::clone(&hot).try_acquire_many_owned(bytes) {
+            Ok(share) => share,
+            Err(_) if self.state().unreachable.is_some() => return None,
+            Err(_) => tokio::time::timeout(patience, hot.acquire_many_owned(bytes)).await.ok()?.ok()?,
+        };
+        Some(Hot { body, _share: share })
+    }
+
+    /// Adds a message that the log has on disk.
+    pub fn insert(&self, id: QueueId, head: Arc<MessageHead>, hot: Option<Hot>) {
+        let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: head.accepted_at };
+        let recipients = vec![fresh; head.envelope.recipients.len()];
+        let job = Job { head, recipients, hot, in_flight: false, stranded: false };
+        let mut state = self.state();
+        let crowded = !state.ready.is_empty() || state.jobs.is_empty();
+        state.ready.push_back(id);
+        state.jobs.insert(id, job);
+        drop(state);
+        self.work.notify_one();
+        if crowded {
+            self.crowded.notify_one();
+        }
+    }
+
+    /// The next message that is due at `now`. `None` when there is none, or while the smarthost cannot be reached.
+    pub fn take(&self, now: u64) -> Option<Attempt> {
+        let mut state = self.state();
+        if state.unreachable.is_some() {
+            return None;
+        }
+        while let Some(id) = state.ready.pop_front() {
+            let Some(job) = state.jobs.get_mut(&id).filter(|job| !job.in_flight) else { continue };
+            let due = due_recipients(&job.recipients, now);
+            if due.is_empty() {
+                continue;
+            }
+            job.in_flight = true;
+            let attempt = Attempt { id, head: Arc::clone(&job.head), due, hot: job.hot.take() };
+            let more = !state.ready.is_empty();
+            drop(state);
+            if more {
+                self.work.notify_one();
+            }
+            return Some(attempt);
+        }
+        None
+    }
+
+    /// Notes what became of some recipients of a message that is being delivered.
+    pub fn note(&self, id: &QueueId, outcomes: &[Outcome]) {
+        let mut state = self.state();
+        let Some(job) = state.jobs.get_mut(id) else { return };
+        for outcome in outcomes {
+            if let Some(waiting) = job.recipients.get_mut(usize::from(outcome.recipient)) {
+                *waiting = Waiting { status: outcome.status, reply: outcome.reply.clone(), at: outcome.at };
+            }
+        }
+    }
+
+    /// Ends an attempt: the message leaves, or waits for its next time. `stranded` says that the smarthost could not
+    /// be reached, so that it is due as soon as that is over.
+    pub fn finish(&self, id: &QueueId, stranded: bool) {
+        let mut state = self.state();
+        let Some(mut job) = state.jobs.remove(id) else { return };
+        if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
+            return;
+        }
+        job.in_flight = false;
+        job.stranded = stranded;
+        state.schedule(*id, &job);
+        state.jobs.insert(*id, job);
+        drop(state);
+        self.sooner.notify_one();
+        self.work.notify_one();
+    }
+
+    /// Gives an attempt back as if it had not been taken, in front of all others.
+    pub fn put_back(&self, attempt: Attempt) {
+        let mut state = self.state();
+        let Some(job) = state.jobs.get_mut(&attempt.id) else { return };
+        job.in_flight = false;
+        job.hot = attempt.hot;
+        state.ready.push_front(attempt.id);
+    }
+
+    /// Stops giving out work.
+    pub fn smarthost_is_down(&self, why: &str, now: u64) {
+        let mut state = self.state();
+        let since = state.unreachable.as_ref().map_or(now, |u| u.since);
+        state.unreachable = Some(Unreachable { since, why: why.into() });
+        // What was kept hot for a delivery that is not coming makes room; the log has it.
+        for job in state.jobs.values_mut() {
+            job.hot = None;
+        }
+    }
+
+    /// Gives out work again; what waited for the smarthost alone is due now.
+    pub fn smarthost_is_up(&self) {
+        let mut state = self.state();
+        if state.unreachable.take().is_none() {
+            return;
+        }
+        let State { jobs, ready, timed, .. } = &mut *state;
+        for (id, job) in jobs.iter_mut().filter(|(_, job)| job.stranded && !job.in_flight) {
+            job.stranded = false;
+            for waiting in &mut job.recipients {
+                if let Status::Deferred { attempts, next } = &mut waiting.status {
+                    timed.remove(&(*next, *id));
+                    waiting.status = Status::Deferred { attempts: *attempts, next: 0 };
+                }
+            }
+            ready.push_back(*id);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Why the smarthost cannot be reached, if it cannot.
+    pub fn unreachable(&self) -> Option<Unreachable> {
+        self.state().unreachable.clone()
+    }
+
+    /// Resolves when there may be work.
+    pub async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    /// Moves what has fallen due at `now` to the messages to be taken; returns the next due time.
+    pub fn wake_due(&self, now: u64) -> Option<u64> {
+        let mut state = self.state();
+        let mut woken = false;
+        let next = loop {
+            match state.timed.first().copied() {
+                Some((due, id)) if due <= now => {
+                    state.timed.pop_first();
+                    state.ready.push_back(id);
+                    woken = true;
+                }
+                other => break other.map(|(due, _)| due),
+            }
+        };
+        drop(state);
+        if woken {
+            self.work.notify_one();
+        }
+        next
+    }
+
+    /// Resolves when the earliest due time may have moved.
+    pub async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// Resolves when more wait than one worker takes.
+    pub async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Up to `limit` messages, the oldest first.
+    pub fn list(&self, limit: usize) -> Vec<Listed> {
+        let state = self.state();
+        let mut ids: Vec<_> = state.jobs.keys().copied().collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids.iter().filter_map(|id| state.listed(id)).collect()
+    }
+
+    pub fn show(&self, id: &QueueId) -> Option<Listed> {
+        self.state().listed(id)
+    }
+}
+
+impl State {
+    fn schedule(&mut self, id: QueueId, job: &Job) {
+        let due = job.recipients.iter().filter_map(|waiting| match waiting.status {
+            Status::Queued => Some(0),
+            Status::Deferred { next, .. } => Some(next),
+            _ => None,
+        });
+        match due.min() {
+            Some(0) => self.ready.push_back(id),
+            Some(next) => drop(self.timed.insert((next, id))),
+            None => {}
+        }
+    }
+
+    fn listed(&self, id: &QueueId) -> Option<Listed> {
+        let job = self.jobs.get(id)?;
+        let (head, recipients) = (Arc::clone(&job.head), job.recipients.clone());
+        Some(Listed { id: *id, head, recipients, in_flight: job.in_flight })
+    }
+}
+
+/// Recipients that are due, and those that fall due within the next seconds: they may as well go along.
+fn due_recipients(recipients: &[Waiting], now: u64) -> Vec<(u16, u32)> {
+    const SOON_MS: u64 = 5_000;
+    let any_due = recipients.iter().any(|w| matches!(w.status, Status::Deferred { next, .. } if next <= now));
+    let horizon = if any_due { now + SOON_MS } else { now };
+    let due = recipients.iter().enumerate().filter_map(|(place, waiting)| {
+        let attempts = match waiting.status {
+            Status::Queued => 0,
+            Status::Deferred { attempts, next } if next <= horizon => attempts,
+            _ => return None,
+        };
+        Some((u16::try_from(place).ok()?, attempts))
+    });
+    due.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Address, Envelope};
+
+    fn head(recipients: usize) -> Arc<MessageHead> {
+        let address = Address::parse("a@example.net").unwrap();
+        Arc::new(MessageHead {
+            envelope: Envelope {
+                sender: None,
+                recipients: vec![address.into(); recipients],
+                body: Default::default(),
+                smtputf8: false,
+                ret: None,
+                envid: None,
+            },
+            accepted_at: 0,
+            from_domain: None,
+            from: "".into(),
+            subject: "".into(),
+            message_id: "".into(),
+            size: 0,
+            tags: Vec::new(),
+        })
+    }
+
+    fn id(n: u8) -> QueueId {
+        QueueId::new(u64::from(n), [n; 10])
+    }
+
+    fn outcome(recipient: u16, status: Status) -> Outcome {
+        Outcome { recipient, status, reply: "x".into(), at: 1 }
+    }
+
+    #[test]
+    fn first_in_first_out_until_deferred() {
+        let queue = Queue::new(Vec::new());
+        queue.insert(id(1), head(2), None);
+        queue.insert(id(2), head(1), None);
+        let first = queue.take(0).unwrap();
+        assert_eq!((first.id, &first.due[..]), (id(1), &[(0, 0), (1, 0)][..]));
+        queue.note(&id(1), &[outcome(0, Status::Delivered), outcome(1, Status::Deferred { attempts: 1, next: 100 })]);
+        queue.finish(&id(1), false);
+        assert_eq!(queue.take(0).unwrap().id, id(2));
+        queue.note(&id(2), &[outcome(0, Status::Relayed)]);
+        queue.finish(&id(2), false);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.wake_due(99), Some(100));
+        assert!(queue.take(99).is_none());
+        assert_eq!(queue.wake_due(100), None);
+        let again = queue.take(100).unwrap();
+        assert_eq!((again.id, &again.due[..]), (id(1), &[(1, 1)][..]));
+        queue.put_back(again);
+        assert_eq!(queue.take(100).unwrap().id, id(1));
+    }
+
+    #[test]
+    fn a_smarthost_that_is_down_strands_and_frees() {
+        let queue = Queue::new(Vec::new());
+        queue.insert(id(1), head(1), None);
+        queue.insert(id(2), head(1), None);
+        let attempt = queue.take(0).unwrap();
+        queue.smarthost_is_down("connection refused", 7);
+        queue.note(&attempt.id, &[outcome(0, Status::Deferred { attempts: 1, next: 60_000 })]);
+        queue.finish(&attempt.id, true);
+        assert!(queue.take(0).is_none());
+        assert_eq!(queue.unreachable().unwrap().since, 7);
+        queue.smarthost_is_up();
+        let order: Vec<_> = std::iter::from_fn(|| queue.take(8)).map(|a| (a.id, a.due)).collect();
+        assert_eq!(order, [(id(2), vec![(0, 0)]), (id(1), vec![(0, 1)])]);
+        assert_eq!(queue.wake_due(u64::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn the_hot_budget_is_bounded() {
+        let queue = Queue::new(Vec::new());
+        let body = Bytes::from(vec![0; HOT_MESSAGE]);
+        let kept: Vec<_> = std::iter::repeat_n((), HOT_BYTES / HOT_MESSAGE).collect();
+        let mut hot = Vec::new();
+        for () in kept {
+            hot.push(queue.keep_hot(body.clone(), Duration::ZERO).await.unwrap());
+        }
+        assert!(queue.keep_hot(body.clone(), Duration::from_millis(1)).await.is_none());
+        hot.pop();
+        assert!(queue.keep_hot(body.clone(), Duration::ZERO).await.is_some());
+        assert!(queue.keep_hot(Bytes::from(vec![0; HOT_MESSAGE + 1]), Duration::ZERO).await.is_none());
+    }
+}

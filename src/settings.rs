@@ -1,0 +1,199 @@
+//! What the operator and the customers decided: sender domains, API keys, switches. A snapshot in memory, folded from
+//! the log's Setting records; a change is a new record, and is in force when the log has it on disk.
+//!
+//! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
+//! are not here: [`crate::domain`] has a domain's, [`crate::ops`] puts them together.
+
+use crate::domain::SenderDomain;
+use crate::mail::DomainName;
+use crate::spool::{AppendError, Entry, Log};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// All settings at one moment. Cheap to hold, never changed.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows with every change in this process.
+    pub version: u64,
+    pub domains: BTreeMap<DomainName, SenderDomain>,
+    /// Removed domains, whose links are still answered.
+    pub removed: BTreeMap<Uuid, SenderDomain>,
+    pub api_keys: BTreeMap<Uuid, ApiKey>,
+    /// Tracking is off for all mail (`trackpost tracking off`).
+    pub tracking_off: bool,
+    /// Tracking is off for these sender domains, known or not.
+    pub tracking_off_for: BTreeSet<DomainName>,
+}
+
+/// An API key. The token itself is not kept, only its SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    pub id: Uuid,
+    pub name: String,
+    /// SHA-256 of the token, hex. The token has 256 random bits, so no salt and no slow hash is needed.
+    pub token_sha256: String,
+    pub permission: Permission,
+    /// The key is good for this sender domain alone.
+    pub domain: Option<DomainName>,
+    pub created_at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    FullAccess,
+    SendingAccess,
+}
+
+/// One setting with the value it takes, or that it is to go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Domain(SenderDomain),
+    DropDomain(DomainName),
+    Removed(SenderDomain),
+    DropRemoved(Uuid),
+    ApiKey(ApiKey),
+    DropApiKey(Uuid),
+    TrackingOff(Option<DomainName>, bool),
+}
+
+/// The settings in force, and the way to change them.
+pub struct Settings {
+    current: ArcSwap<Snapshot>,
+    log: Log,
+    /// One change at a time, so that each sees the one before it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+const OFF: &str = "tracking-off";
+
+impl Settings {
+    /// Starts from what recovery found. A record that cannot be read is left out and returned by its key, so that
+    /// one damaged value takes nothing else with it.
+    pub fn new(log: Log, recovered: &BTreeMap<Box<str>, Bytes>) -> (Self, Vec<String>) {
+        let mut snapshot = Snapshot::default();
+        let mut unreadable = Vec::new();
+        for (key, value) in recovered {
+            match decode(key, value) {
+                Some(change) => snapshot.apply(change),
+                None => unreadable.push(key.to_string()),
+            }
+        }
+        (Self { current: ArcSwap::from_pointee(snapshot), log, turn: tokio::sync::Mutex::default() }, unreadable)
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Lets `decide` look at the settings and say what changes; puts that on disk, then in force.
+    pub async fn change<T, E: From<AppendError>>(
+        &self,
+        decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,
+    ) -> Result<T, E> {
+        let _turn = self.turn.lock().await;
+        let mut next = Snapshot::clone(&self.current.load());
+        let (changes, value) = decide(&next)?;
+        let mut durable = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let (key, value) = encode(change);
+            durable.push(self.log.append(Entry::Setting { key: key.into(), value }));
+        }
+        for write in durable {
+            write.await?;
+        }
+        if !changes.is_empty() {
+            changes.into_iter().for_each(|change| next.apply(change));
+            next.version += 1;
+            self.current.store(Arc::new(next));
+        }
+        Ok(value)
+    }
+}
+
+impl Snapshot {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Domain(domain) => drop(self.domains.insert(domain.name.clone(), domain)),
+            Change::DropDomain(name) => drop(self.domains.remove(&name)),
+            Change::Removed(domain) => drop(self.removed.insert(domain.id, domain)),
+            Change::DropRemoved(id) => drop(self.removed.remove(&id)),
+            Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
+            Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
+            Change::TrackingOff(None, off) => self.tracking_off = off,
+            Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
+            Change::TrackingOff(Some(name), false) => drop(self.tracking_off_for.remove(&name)),
+        }
+    }
+}
+
+/// The log's key and value of a change; no value where the setting goes.
+fn encode(change: &Change) -> (String, Option<Bytes>) {
+    fn json<T: Serialize>(value: &T) -> Option<Bytes> {
+        let text = serde_json::to_vec(value).expect("settings have string keys only and always serialise");
+        Some(text.into())
+    }
+    match change {
+        Change::Domain(domain) => (format!("domain/{}", domain.name), json(domain)),
+        Change::DropDomain(name) => (format!("domain/{name}"), None),
+        Change::Removed(domain) => (format!("removed/{}", domain.id), json(domain)),
+        Change::DropRemoved(id) => (format!("removed/{id}"), None),
+        Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
+        Change::DropApiKey(id) => (format!("api-key/{id}"), None),
+        Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
+        Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
+    }
+}
+
+/// The change that a record stands for; `None` if this version cannot read it.
+fn decode(key: &str, value: &[u8]) -> Option<Change> {
+    fn json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+        serde_json::from_slice(value).ok()
+    }
+    match key.split_once('/') {
+        None if key == OFF => Some(Change::TrackingOff(None, true)),
+        Some(("domain", _)) => json(value).map(Change::Domain),
+        Some(("removed", _)) => json(value).map(Change::Removed),
+        Some(("api-key", _)) => json(value).map(Change::ApiKey),
+        Some((OFF, name)) => DomainName::parse(name).ok().map(|name| Change::TrackingOff(Some(name), true)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_come_back_from_their_records() {
+        let name = DomainName::parse("example.com").unwrap();
+        let mut domain = SenderDomain::new(name.clone(), Uuid::from_u128(1), 5);
+        domain.set_subdomain("links", 6).unwrap();
+        domain.verify_by_operator(7).unwrap();
+        let key = ApiKey {
+            id: Uuid::from_u128(2),
+            name: "app".into(),
+            token_sha256: "00".into(),
+            permission: Permission::SendingAccess,
+            domain: Some(name.clone()),
+            created_at: 8,
+        };
+        for change in [
+            Change::Domain(domain.clone()),
+            Change::Removed(domain),
+            Change::ApiKey(key),
+            Change::TrackingOff(None, true),
+            Change::TrackingOff(Some(name), true),
+        ] {
+            let (key, value) = encode(&change);
+            assert_eq!(decode(&key, &value.unwrap()), Some(change));
+        }
+        assert_eq!(decode("domain/example.com", b"{"), None);
+        assert_eq!(decode("later/thing", b"1"), None);
+    }
+}

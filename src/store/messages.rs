@@ -1,0 +1,160 @@
+//! Rows of messages: what was accepted, what became of each recipient, what rewriting did.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `m` id, chunk (2 bytes) | a piece of the postcard of [`MessageRow`]; chunk 0 begins with the count of chunks |
+//! | `i` Message-ID, 0, id | nothing |
+//! | `r` recipient in lower case, 0, id | nothing |
+//! | `f` id | nothing; the message has a bounced recipient |
+
+use super::{MAX_VALUE, Row, Store, StoreError, Write, prefix_end};
+use crate::mail::{QueueId, Status};
+use crate::spool::MessageHead;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One message as people look it up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageRow {
+    pub head: Arc<MessageHead>,
+    /// In the order of the envelope's recipients.
+    pub recipients: Vec<RecipientRow>,
+    /// The report of rewriting, as the outcome's record brought it.
+    pub report: Option<Vec<u8>>,
+}
+
+/// The newest state of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRow {
+    pub status: Status,
+    pub reply: Box<str>,
+    /// Milliseconds since 1970.
+    pub at: u64,
+}
+
+const CHUNK: usize = MAX_VALUE - 2;
+/// Message-IDs are indexed by their first bytes, far more than any real one has.
+const MAX_INDEXED: usize = 300;
+
+/// The writes that put a message there. `earlier` is how many chunks an earlier version of the row has; the index
+/// rows are written with the first version only.
+pub fn message_writes(id: &QueueId, row: &MessageRow, earlier: usize, out: &mut Vec<Write>) {
+    let bytes = postcard::to_stdvec(row).expect("rows hold no type that postcard refuses");
+    let count = bytes.len().div_ceil(CHUNK).max(1);
+    for (place, piece) in bytes.chunks(CHUNK).enumerate() {
+        let mut value = Vec::with_capacity(piece.len() + 2);
+        if place == 0 {
+            value.extend_from_slice(&(count as u16).to_be_bytes());
+        }
+        value.extend_from_slice(piece);
+        out.push(Write::Put(chunk_key(id, place), value));
+    }
+    out.extend((count..earlier).map(|place| Write::Delete(chunk_key(id, place))));
+    if earlier == 0 {
+        let nothing = Vec::new;
+        if !row.head.message_id.is_empty() {
+            out.push(Write::Put(index_key(b'i', &row.head.message_id, id), nothing()));
+        }
+        for recipient in &row.head.envelope.recipients {
+            let address = recipient.address.as_str().to_lowercase();
+            out.push(Write::Put(index_key(b'r', &address, id), nothing()));
+        }
+    }
+    if row.recipients.iter().any(|r| r.status == Status::Bounced) {
+        out.push(Write::Put([b"f", &id.as_bytes()[..]].concat(), Vec::new()));
+    }
+}
+
+/// The message and the number of its chunks.
+pub fn message(store: &Store, id: &QueueId) -> Result<Option<(MessageRow, usize)>, StoreError> {
+    let Some(first) = store.get(&chunk_key(id, 0))? else { return Ok(None) };
+    let (count, first) = first.split_first_chunk::<2>().ok_or(StoreError::Malformed)?;
+    let count = usize::from(u16::from_be_bytes(*count));
+    let mut bytes = first.to_vec();
+    for place in 1..count {
+        bytes.extend(store.get(&chunk_key(id, place))?.ok_or(StoreError::Malformed)?);
+    }
+    let row = postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed)?;
+    Ok(Some((row, count)))
+}
+
+/// The newest `limit` messages, the newest first.
+pub fn latest_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, StoreError> {
+    // Chunk 0 of each: with few rows of several chunks, a scan that is a little longer finds enough.
+    let rows = store.scan(b"m", &prefix_end(b"m"), limit.saturating_mul(4), true)?;
+    Ok(rows.iter().filter_map(first_chunk_id).take(limit).collect())
+}
+
+/// The newest `limit` messages with a bounced recipient, the newest first.
+pub fn failed_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, StoreError> {
+    let rows = store.scan(b"f", &prefix_end(b"f"), limit, true)?;
+    Ok(rows.iter().filter_map(|(key, _)| Some(QueueId::from_bytes(key.get(1..)?.try_into().ok()?))).collect())
+}
+
+fn first_chunk_id((key, _): &Row) -> Option<QueueId> {
+    let (id, chunk) = key.get(1..)?.split_at_checked(16)?;
+    (chunk == [0, 0]).then_some(QueueId::from_bytes(id.try_into().ok()?))
+}
+
+fn chunk_key(id: &QueueId, place: usize) -> Vec<u8> {
+    let place = u16::try_from(place).unwrap_or(u16::MAX);
+    [b"m", &id.as_bytes()[..], &place.to_be_bytes()].concat()
+}
+
+fn index_key(kind: u8, text: &str, id: &QueueId) -> Vec<u8> {
+    let text = &text.as_bytes()[..text.len().min(MAX_INDEXED)];
+    [&[kind], text, &[0], id.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit_now;
+    use super::*;
+    use crate::mail::{Address, Envelope};
+
+    pub(crate) fn row(recipients: usize, report: usize) -> MessageRow {
+        let address = |n: usize| Address::parse(&format!("Person{n}@example.net")).unwrap();
+        let envelope = Envelope {
+            sender: None,
+            recipients: (0..recipients).map(|n| address(n).into()).collect(),
+            body: Default::default(),
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        };
+        let head = MessageHead {
+            envelope,
+            accepted_at: 3,
+            from_domain: Some("example.com".into()),
+            from: "a@example.com".into(),
+            subject: "Hello".into(),
+            message_id: "x@example.com".into(),
+            size: 9,
+            tags: Vec::new(),
+        };
+        let state = RecipientRow { status: Status::Bounced, reply: "550 no".into(), at: 4 };
+        MessageRow { head: Arc::new(head), recipients: vec![state; recipients], report: Some(vec![7; report]) }
+    }
+
+    #[test]
+    fn rows_of_any_size_come_back_and_shrink() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let id = QueueId::new(1, [1; 10]);
+        let mut chunks = 0;
+        for (recipients, report) in [(1, 0), (1_000, 9_000), (3, 100), (1, 5_000)] {
+            let row = row(recipients, report);
+            let mut writes = Vec::new();
+            message_writes(&id, &row, chunks, &mut writes);
+            commit_now(&store, writes).unwrap();
+            let (found, count) = message(&store, &id).unwrap().unwrap();
+            assert_eq!(found, row);
+            chunks = count;
+            assert_eq!(store.scan(b"m", b"n", 9_999, false).unwrap().len(), chunks);
+        }
+        assert_eq!(latest_messages(&store, 5).unwrap(), [id]);
+        assert_eq!(failed_messages(&store, 5).unwrap(), [id]);
+        let by_recipient = store.scan(b"rperson0@example.net\0", b"rperson0@example.net\x01", 9, false).unwrap();
+        assert_eq!(by_recipient.len(), 1);
+    }
+}

@@ -1,0 +1,295 @@
+//! The view of the log that people search: sled behind one concrete type with three verbs, `get`, `scan`, `commit`.
+//!
+//! Nothing here is the truth. The folder may be deleted at any time; what the log still holds is folded into a new
+//! one. One thread commits: `apply_batch`, then `flush`, then `syncfs` on the folder, and only then the answer,
+//! because sled's own flush is not durable on Linux. Values stay below [`MAX_VALUE`], since larger ones would end up
+//! in files that are never synced. Nothing on the way of a message waits for this module.
+
+mod hits;
+mod messages;
+
+pub use hits::{HitRow, hit_rows, hits_before};
+pub use messages::{MessageRow, RecipientRow, failed_messages, latest_messages, message, message_writes};
+
+use crate::spool::Cursor;
+use std::fmt;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// Longest value of a row, in bytes.
+pub const MAX_VALUE: usize = 2_000;
+const FORMAT: u8 = 1;
+const FORMAT_KEY: &[u8] = b"\0format";
+const CURSOR_KEY: &[u8] = b"\0cursor";
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Deleted when sled will not open on a full disk, which it does not without some room.
+const BALLAST_BYTES: i64 = 16 * 1024 * 1024;
+
+/// One change of the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    /// Adds to a counter (8 bytes, big-endian), which starts from nothing.
+    Add(Vec<u8>, u64),
+}
+
+/// Key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Why the view cannot be read or written. The operator's or the disk's fault; mail goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// sled refused or panicked; the text is its own.
+    Failed(String),
+    /// Written by a newer version.
+    Newer(u8),
+    /// A row that another version or a fault wrote.
+    Malformed,
+    TooLarge(usize),
+    /// The committer has ended.
+    Closed,
+}
+
+/// The open view. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Store {
+    db: sled::Db,
+    commits: mpsc::Sender<Commit>,
+}
+
+struct Commit {
+    writes: Vec<Write>,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Store {
+    /// Opens the view in `data_dir/store`, makes it where there is none.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let dir = data_dir.join("store");
+        let ballast = data_dir.join("store.ballast");
+        let db = match open_sled(&dir) {
+            Ok(db) => db,
+            Err(_) if fs::remove_file(&ballast).is_ok() => open_sled(&dir)?,
+            Err(e) => return Err(e),
+        };
+        keep_ballast(&ballast);
+        let stored = guarded(|| db.get(FORMAT_KEY))?;
+        match stored.as_deref() {
+            None => drop(guarded(|| db.insert(FORMAT_KEY, &[FORMAT][..]))?),
+            Some([FORMAT]) => {}
+            Some([newer, ..]) => return Err(StoreError::Newer(*newer)),
+            Some([]) => return Err(StoreError::Malformed),
+        }
+        let folder = fs::File::open(&dir).map_err(|e| StoreError::Failed(format!("{}: {e}", dir.display())))?;
+        let (commits, queue) = mpsc::channel();
+        let committed = db.clone();
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || commit_all(&committed, &folder, &queue))
+            .map_err(|e| StoreError::Failed(format!("cannot start the committer: {e}")))?;
+        Ok(Self { db, commits })
+    }
+
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
+    }
+
+    /// Up to `limit` rows from `from` (included) to `to` (excluded), in order of their keys or against it.
+    pub fn scan(&self, from: &[u8], to: &[u8], limit: usize, backwards: bool) -> Result<Vec<Row>, StoreError> {
+        let rows = self.db.range(from..to);
+        let own = |row: sled::Result<(sled::IVec, sled::IVec)>| row.map(|(key, value)| (key.to_vec(), value.to_vec()));
+        guarded(|| match backwards {
+            false => rows.take(limit).map(own).collect(),
+            true => rows.rev().take(limit).map(own).collect(),
+        })
+    }
+
+    /// Writes all or nothing; resolves when it is on disk.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.commits.send(Commit { writes, done }).map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// How far the log has been folded into this view.
+    pub fn cursor(&self) -> Result<Cursor, StoreError> {
+        match self.get(CURSOR_KEY)?.as_deref() {
+            None => Ok(Cursor::default()),
+            Some(bytes) => postcard::from_bytes(bytes).map_err(|_| StoreError::Malformed),
+        }
+    }
+}
+
+/// The write that moves the cursor, for the batch that holds what was derived up to there.
+pub fn cursor_write(cursor: Cursor) -> Write {
+    let value = postcard::to_stdvec(&cursor).expect("two integers always serialise");
+    Write::Put(CURSOR_KEY.to_vec(), value)
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    guarded(|| config.open())
+}
+
+/// Runs a call into sled, whose faults are panics as often as errors.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(StoreError::Failed(e.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(StoreError::Failed(format!("sled panicked: {}", text.unwrap_or("no reason given"))))
+        }
+    }
+}
+
+fn keep_ballast(path: &PathBuf) {
+    let Ok(file) = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path) else { return };
+    // SAFETY: the descriptor is open for as long as `file` lives; the call touches no memory of ours.
+    let kept = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, BALLAST_BYTES) };
+    if kept != 0 {
+        // No room for it now; the next opening tries again.
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn commit_all(db: &sled::Db, folder: &fs::File, queue: &mpsc::Receiver<Commit>) {
+    while let Ok(commit) = queue.recv() {
+        let result = apply(db, folder, commit.writes);
+        let _ = commit.done.send(result);
+    }
+}
+
+fn apply(db: &sled::Db, folder: &fs::File, writes: Vec<Write>) -> Result<(), StoreError> {
+    let mut batch = sled::Batch::default();
+    let mut sums = std::collections::BTreeMap::<Vec<u8>, u64>::new();
+    for write in writes {
+        match write {
+            Write::Put(_, value) if value.len() > MAX_VALUE => return Err(StoreError::TooLarge(value.len())),
+            Write::Put(key, value) => batch.insert(key, value),
+            Write::Delete(key) => batch.remove(key),
+            Write::Add(key, more) => *sums.entry(key).or_default() += more,
+        }
+    }
+    for (key, more) in sums {
+        // Only this thread writes, so reading first is safe.
+        let old = guarded(|| db.get(&key))?;
+        let old = old.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?))).unwrap_or(0);
+        batch.insert(key, old.saturating_add(more).to_be_bytes().to_vec());
+    }
+    guarded(|| db.apply_batch(batch))?;
+    guarded(|| db.flush())?;
+    // SAFETY: the descriptor is open for as long as `folder` lives.
+    match unsafe { libc::syncfs(folder.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(StoreError::Failed(format!("syncfs: {}", std::io::Error::last_os_error()))),
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) => f.write_str(text),
+            Self::Newer(found) => {
+                write!(f, "written in format {found}; this version reads up to {FORMAT}")
+            }
+            Self::Malformed => f.write_str("a row cannot be read"),
+            Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is over the limit of {MAX_VALUE}"),
+            Self::Closed => f.write_str("the committer has ended"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// The first key after all that start with `prefix`.
+fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// A store to test with, which waits for its commits.
+#[cfg(test)]
+pub(crate) fn commit_now(store: &Store, writes: Vec<Write>) -> Result<(), StoreError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.commit(writes))
+}
+
+/// A shared handle to a view that may be shut.
+pub type MaybeStore = Arc<arc_swap::ArcSwapOption<Store>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_verbs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let put = |key: &str, value: &str| Write::Put(key.into(), value.into());
+        let batch = vec![put("a1", "x"), put("a2", "y"), put("b", "z"), Write::Add(b"n".into(), 2)];
+        commit_now(&store, batch).unwrap();
+        commit_now(&store, vec![Write::Delete(b"b".into()), Write::Add(b"n".into(), 5)]).unwrap();
+        assert_eq!(store.get(b"a1").unwrap().as_deref(), Some(&b"x"[..]));
+        assert_eq!(store.get(b"b").unwrap(), None);
+        assert_eq!(store.get(b"n").unwrap().unwrap(), 7u64.to_be_bytes());
+        let keys = |rows: Vec<Row>| rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect::<Vec<_>>();
+        assert_eq!(keys(store.scan(b"a", &prefix_end(b"a"), 9, false).unwrap()), ["a1", "a2"]);
+        assert_eq!(keys(store.scan(b"a", &prefix_end(b"a"), 1, true).unwrap()), ["a2"]);
+        let large = vec![put("c", "x"), Write::Put(b"d".into(), vec![0; MAX_VALUE + 1])];
+        assert_eq!(commit_now(&store, large), Err(StoreError::TooLarge(MAX_VALUE + 1)));
+        assert_eq!(store.get(b"c").unwrap(), None, "all or nothing");
+    }
+
+    #[test]
+    fn the_cursor_outlives_the_process_and_a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let cursor = Cursor { segment: 7, offset: 4_711 };
+        {
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.cursor().unwrap(), Cursor::default());
+            commit_now(&store, vec![cursor_write(cursor)]).unwrap();
+        }
+        {
+            let store = reopen(dir.path());
+            assert_eq!(store.cursor().unwrap(), cursor);
+            commit_now(&store, vec![Write::Put(FORMAT_KEY.into(), vec![FORMAT + 1])]).unwrap();
+        }
+        let refused = loop {
+            match Store::open(dir.path()).map(drop) {
+                // The lock of the one before is let go by its thread, in its own time.
+                Err(StoreError::Failed(text)) if text.contains("lock") => std::thread::yield_now(),
+                other => break other,
+            }
+        };
+        assert_eq!(refused, Err(StoreError::Newer(FORMAT + 1)));
+    }
+
+    fn reopen(dir: &Path) -> Store {
+        loop {
+            match Store::open(dir) {
+                Err(StoreError::Failed(text)) if text.contains("lock") => std::thread::yield_now(),
+                other => return other.unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_folder_is_an_error_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("store"), "a file where a folder should be").unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Failed(_))));
+    }
+}
