@@ -4,6 +4,7 @@ pub mod config;
 pub mod domain;
 pub mod event;
 pub mod http;
+pub mod inbound;
 pub mod intake;
 pub mod keys;
 pub mod mail;
