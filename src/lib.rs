@@ -11,6 +11,7 @@ pub mod mail;
 pub mod mime;
 pub mod outbound;
 pub mod queue;
+pub mod recorder;
 pub mod retry;
 pub mod rewrite;
 pub mod settings;

@@ -5,10 +5,13 @@
 //! file is read here: the list of known agents is compiled in.
 
 mod class;
+mod life;
 
 pub use class::{
     AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
 };
+
+pub use life::{Event, EventKind};
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

@@ -13,10 +13,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Records in the order of the log.
+/// Records in the order of the log, each with its place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    pub records: Vec<Stored>,
+    pub records: Vec<(Cursor, Stored)>,
     /// Where to read on. Equal to where this batch was read from when there is nothing new.
     pub next: Cursor,
     /// The cursor's segment was freed, or the cursor is none of this log: this begins at the oldest record there is.
@@ -105,7 +105,9 @@ impl Part {
         {
             if let Step::Record { offset, header } = step {
                 bytes += u64::from(header.head_len) + u64::from(if is_report(&header) { header.body_len } else { 0 });
-                batch.records.extend(self.stored(&mut walk, offset, &header)?);
+                let place = Cursor { segment: self.from.segment, offset };
+                let stored = self.stored(&mut walk, offset, &header)?;
+                batch.records.extend(stored.map(|stored| (place, stored)));
             }
             batch.next.offset = walk.at();
         }

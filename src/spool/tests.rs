@@ -105,7 +105,7 @@ fn everything(log: &Log, mut from: Cursor) -> Vec<Stored> {
     let mut all = Vec::new();
     loop {
         let batch = log.read(from, 3).unwrap();
-        all.extend(batch.records);
+        all.extend(batch.records.into_iter().map(|(_, stored)| stored));
         if batch.next == from {
             return all;
         }
@@ -448,7 +448,7 @@ fn image(dir: &Path, batches: &[Vec<(u8, u64)>]) -> Vec<Known> {
     let (mut known, mut at) = (Vec::new(), Cursor::default());
     loop {
         let batch = log.read(at, 1).unwrap();
-        let Some(stored) = batch.records.into_iter().next() else {
+        let Some((_, stored)) = batch.records.into_iter().next() else {
             if batch.next == at {
                 return known;
             }

@@ -1,0 +1,119 @@
+//! One step in the life of a message, as it is told to those who watch.
+
+use super::{Class, Hit, HitKind};
+use crate::mail::{Address, Outcome, QueueId, Status};
+use serde::Serialize;
+
+/// One event. Its id is made of what it tells, so that telling it twice changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub email_id: QueueIdText,
+    /// Index into the envelope's recipients, where the event is of one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<u16>,
+    /// The address, where it is known here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Box<str>>,
+    /// The smarthost's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Box<str>>,
+    /// The destination of a click.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+}
+
+/// A queue id that serialises as its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueIdText(pub QueueId);
+
+impl Serialize for QueueIdText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum EventKind {
+    #[serde(rename = "email.sent")]
+    Sent,
+    #[serde(rename = "email.delivered")]
+    Delivered,
+    #[serde(rename = "email.delivery_delayed")]
+    DeliveryDelayed,
+    #[serde(rename = "email.bounced")]
+    Bounced,
+    #[serde(rename = "email.opened")]
+    Opened,
+    #[serde(rename = "email.clicked")]
+    Clicked,
+}
+
+impl EventKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "email.sent",
+            Self::Delivered => "email.delivered",
+            Self::DeliveryDelayed => "email.delivery_delayed",
+            Self::Bounced => "email.bounced",
+            Self::Opened => "email.opened",
+            Self::Clicked => "email.clicked",
+        }
+    }
+}
+
+impl Event {
+    /// The message was accepted.
+    pub fn sent(id: QueueId, at: u64) -> Self {
+        Self::new(EventKind::Sent, id, None, at)
+    }
+
+    /// What the newest state of a recipient tells; `None` for what only the operator did.
+    pub fn of_outcome(id: QueueId, to: Option<&Address>, outcome: &Outcome) -> Option<Self> {
+        let kind = match outcome.status {
+            Status::Delivered | Status::Relayed => EventKind::Delivered,
+            Status::Deferred { .. } => EventKind::DeliveryDelayed,
+            Status::Bounced => EventKind::Bounced,
+            _ => return None,
+        };
+        let mut event = Self::new(kind, id, Some(outcome.recipient), outcome.at);
+        event.to = to.map(|to| to.as_str().into());
+        event.reply = Some(outcome.reply.clone());
+        Some(event)
+    }
+
+    pub fn of_hit(hit: &Hit, class: Class) -> Self {
+        let (kind, link) = match &hit.kind {
+            HitKind::Open => (EventKind::Opened, None),
+            HitKind::Click { url, .. } => (EventKind::Clicked, Some(url.clone())),
+        };
+        let mut event = Self::new(kind, hit.id, Some(hit.recipient), hit.at);
+        (event.link, event.class, event.count) = (link, Some(class), Some(hit.count));
+        event
+    }
+
+    fn new(kind: EventKind, id: QueueId, recipient: Option<u16>, at: u64) -> Self {
+        let place = recipient.map_or(String::new(), |place| format!("-{place}"));
+        let event_id = format!("{id}{place}-{}-{at}", kind.name().trim_start_matches("email."));
+        Self {
+            id: event_id,
+            kind,
+            at,
+            email_id: QueueIdText(id),
+            recipient,
+            to: None,
+            reply: None,
+            link: None,
+            class: None,
+            count: None,
+        }
+    }
+}
