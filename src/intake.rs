@@ -67,12 +67,7 @@ impl Intake {
     }
 
     /// Takes responsibility for a message. When this returns an id the message is on disk.
-    pub async fn accept(
-        &self,
-        envelope: Envelope,
-        mut bytes: Vec<u8>,
-        origin: Origin<'_>,
-    ) -> Result<QueueId, Refusal> {
+    pub async fn accept(&self, envelope: Envelope, mut bytes: Vec<u8>, origin: Origin<'_>) -> Result<QueueId, Refusal> {
         let facts = header_facts(&bytes);
         if facts.received > MAX_RECEIVED {
             return Err(Refusal::Loop);

@@ -14,6 +14,7 @@ pub mod queue;
 pub mod recorder;
 pub mod retry;
 pub mod rewrite;
+pub mod server;
 pub mod settings;
 pub mod smtp;
 pub mod spool;

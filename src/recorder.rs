@@ -255,7 +255,8 @@ impl<'a> Fold<'a> {
             .collect();
         for row in &rows {
             self.tell(|| Event::of_hit(&row.hit, row.class.clone()));
-            metrics::counter!("trackpost_hits_total", "class" => class_name(&row.class)).increment(u64::from(row.hit.count));
+            metrics::counter!("trackpost_hits_total", "class" => class_name(&row.class))
+                .increment(u64::from(row.hit.count));
         }
         if self.store().is_some() {
             hit_rows(place, &rows, &mut self.hits);

@@ -29,8 +29,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client: IpAddr,
     stop: watch::Receiver<bool>,
 ) {
-    let mut connection =
-        Connection { inbound, session, stream, client, share: None, declared: None, data_began: None };
+    let mut connection = Connection { inbound, session, stream, client, share: None, declared: None, data_began: None };
     if let Err(e) = connection.talk(stop).await {
         tracing::debug!(%client, "connection lost: {e}");
     }
@@ -148,7 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn make_room(&mut self) {
         let Some(share) = &mut self.share else { return };
         let next = self.session.data_len() + READ as u64;
-        let enough = share.bytes() >= next.min(self.declared.unwrap_or(u64::MAX)) && self.session.data_len() <= share.bytes();
+        let enough =
+            share.bytes() >= next.min(self.declared.unwrap_or(u64::MAX)) && self.session.data_len() <= share.bytes();
         if enough {
             return;
         }
@@ -164,7 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.session.output().is_empty() {
             return Ok(());
         }
-        let written = tokio::time::timeout(self.inbound.timeouts.write, self.stream.write_all(self.session.output())).await;
+        let written =
+            tokio::time::timeout(self.inbound.timeouts.write, self.stream.write_all(self.session.output())).await;
         written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.session.output().clear();
         Ok(())

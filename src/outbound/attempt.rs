@@ -254,9 +254,7 @@ impl Run<'_> {
         for (n, (place, attempts)) in due.iter().enumerate() {
             let refused = broken.replies.get(n).and_then(Option::as_ref).filter(|reply| reply.is_permanent());
             let outcome = match refused {
-                Some(reply) => {
-                    Outcome { recipient: *place, status: Status::Bounced, reply: cut(reply), at: now }
-                }
+                Some(reply) => Outcome { recipient: *place, status: Status::Bounced, reply: cut(reply), at: now },
                 None => self.put_off(*place, *attempts, &broken.text),
             };
             self.tell(&outcome, Instant::now());

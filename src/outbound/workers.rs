@@ -101,9 +101,8 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             continue;
         }
         let next = outbound.queue.wake_due(clock::unix_ms());
-        let until_next = next.map_or(Duration::from_secs(3600), |at| {
-            Duration::from_millis(at.saturating_sub(clock::unix_ms()).max(1))
-        });
+        let until_next = next
+            .map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.saturating_sub(clock::unix_ms()).max(1)));
         while workers.try_join_next().is_some() {}
         let backlog = outbound.queue.backlog();
         let nobody_waits = outbound.idle.load(Ordering::Relaxed) == 0;

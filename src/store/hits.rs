@@ -24,9 +24,13 @@ pub fn hit_rows(place: Cursor, hits: &[HitRow], out: &mut Vec<Write>) {
     for row in hits {
         let bytes = postcard::to_stdvec(row).expect("rows hold no type that postcard refuses");
         // A hit with a destination longer than a row is kept without it: the link's index still names it.
-        let bytes = if bytes.len() > MAX_VALUE { postcard::to_stdvec(&shortened(row)).unwrap_or_default() } else { bytes };
+        let bytes =
+            if bytes.len() > MAX_VALUE { postcard::to_stdvec(&shortened(row)).unwrap_or_default() } else { bytes };
         if value.len() + bytes.len() > MAX_VALUE {
-            out.push(Write::Put(key(first, place, piece), std::mem::replace(&mut value, Vec::with_capacity(MAX_VALUE))));
+            out.push(Write::Put(
+                key(first, place, piece),
+                std::mem::replace(&mut value, Vec::with_capacity(MAX_VALUE)),
+            ));
             piece = piece.saturating_add(1);
         }
         if value.is_empty() {
@@ -73,14 +77,8 @@ fn shortened(row: &HitRow) -> HitRow {
 }
 
 fn key(first: u64, place: Cursor, piece: u16) -> Vec<u8> {
-    [
-        b"h",
-        &first.to_be_bytes()[..],
-        &place.segment.to_be_bytes(),
-        &place.offset.to_be_bytes(),
-        &piece.to_be_bytes(),
-    ]
-    .concat()
+    [b"h", &first.to_be_bytes()[..], &place.segment.to_be_bytes(), &place.offset.to_be_bytes(), &piece.to_be_bytes()]
+        .concat()
 }
 
 #[cfg(test)]

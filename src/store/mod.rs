@@ -245,7 +245,8 @@ mod tests {
         assert_eq!(store.get(b"a1").unwrap().as_deref(), Some(&b"x"[..]));
         assert_eq!(store.get(b"b").unwrap(), None);
         assert_eq!(store.get(b"n").unwrap().unwrap(), 7u64.to_be_bytes());
-        let keys = |rows: Vec<Row>| rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect::<Vec<_>>();
+        let keys =
+            |rows: Vec<Row>| rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect::<Vec<_>>();
         assert_eq!(keys(store.scan(b"a", &prefix_end(b"a"), 9, false).unwrap()), ["a1", "a2"]);
         assert_eq!(keys(store.scan(b"a", &prefix_end(b"a"), 1, true).unwrap()), ["a2"]);
         let large = vec![put("c", "x"), Write::Put(b"d".into(), vec![0; MAX_VALUE + 1])];
