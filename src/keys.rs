@@ -3,12 +3,14 @@
 //!
 //! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever.
 
-use crate::token::TokenKey;
+use crate::token::{Signer, TokenKey, Verifier};
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The folder of the keys.
 #[derive(Clone, Debug)]
@@ -70,6 +72,33 @@ impl Keys {
         let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         write_new(&path, text.as_bytes()).map_err(|e| KeyError::Io(path, e))?;
         Ok(TokenKey { id, secret })
+    }
+}
+
+/// The token keys in use: who signs, who verifies. Shared by delivery and the tracking host.
+#[derive(Clone)]
+pub struct TokenRing {
+    keys: Keys,
+    pub signer: Arc<ArcSwap<Signer>>,
+    pub verifier: Arc<ArcSwap<Verifier>>,
+}
+
+impl TokenRing {
+    /// Opens the keys of a data folder, and makes the first where there is none.
+    pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
+        let (keys, tokens) = Keys::open(data_dir)?;
+        let newest = tokens.last().ok_or(KeyError::Exhausted)?;
+        let signer = Arc::new(ArcSwap::from_pointee(Signer::new(newest)));
+        let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(&tokens)));
+        Ok(Self { keys, signer, verifier })
+    }
+
+    /// Adds a key on disk, then signs with it. Returns its id.
+    pub fn rotate(&self) -> Result<u8, KeyError> {
+        let newest = self.keys.rotate_token_key()?;
+        self.verifier.store(Arc::new(Verifier::new(&self.keys.token_keys()?)));
+        self.signer.store(Arc::new(Signer::new(&newest)));
+        Ok(newest.id)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod intake;
 pub mod keys;
 pub mod mail;
 pub mod mime;
+pub mod ops;
 pub mod outbound;
 pub mod queue;
 pub mod recorder;

@@ -1,0 +1,159 @@
+//! Looking at messages and events.
+
+use super::{OpError, Ops};
+use crate::event::Event;
+use crate::mail::{QueueId, Status};
+use crate::queue::Listed;
+use crate::spool::MessageHead;
+use crate::store::{self, MessageRow, Store};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What `queue list` shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Messages in the queue, those not listed included.
+    pub queued: usize,
+    /// Why the smarthost cannot be reached, if it cannot.
+    pub smarthost: Option<String>,
+    pub messages: Vec<MessageView>,
+    /// Messages that were given up, the newest first; `None` while there is no history to be had.
+    pub failed: Option<Vec<MessageView>>,
+}
+
+/// One message with its recipients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageView {
+    pub id: String,
+    /// Milliseconds since 1970, as all times here.
+    pub accepted_at: u64,
+    pub sender: String,
+    pub from: String,
+    pub subject: String,
+    pub message_id: String,
+    pub size: u64,
+    pub recipients: Vec<RecipientView>,
+    /// The report of rewriting, once there is one.
+    pub report: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientView {
+    pub address: String,
+    /// `queued`, `sending`, `deferred`, `delivered`, `relayed`, `bounced`, `held`, `removed`, `suppressed`.
+    pub status: String,
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next: Option<u64>,
+    /// The last reply.
+    pub reply: String,
+    pub at: u64,
+}
+
+pub fn queue_list(ops: &Ops, limit: usize) -> Result<QueueView, OpError> {
+    let messages = ops.queue.list(limit).iter().map(listed).collect();
+    let smarthost = ops.queue.unreachable().map(|down| down.why.into());
+    let failed = match ops.store.load_full() {
+        Some(store) => Some(failed(&store, limit)?),
+        None => None,
+    };
+    Ok(QueueView { queued: ops.queue.len(), smarthost, messages, failed })
+}
+
+fn failed(store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {
+    let mut failed = Vec::new();
+    for id in store::failed_messages(store, limit)? {
+        if let Some((row, _)) = store::message(store, &id)? {
+            failed.push(stored(&id, &row));
+        }
+    }
+    Ok(failed)
+}
+
+/// One message, in the queue or, where there is history, settled.
+pub fn queue_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
+    let waiting = ops.queue.show(id).map(|message| listed(&message));
+    let Some(store) = ops.store.load_full() else { return waiting.ok_or(OpError::NoHistory) };
+    let history = store::message(&store, id)?.map(|(row, _)| stored(id, &row));
+    match (waiting, history) {
+        // The queue knows the recipients best, the view knows the report.
+        (Some(waiting), Some(history)) => Ok(MessageView { report: history.report, ..waiting }),
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (None, None) => Err(OpError::UnknownMessage(*id)),
+    }
+}
+
+/// The newest `limit` events, the oldest of them first.
+pub fn events_tail(ops: &Ops, limit: usize) -> Result<Vec<Event>, OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let mut events = Vec::new();
+    for id in store::latest_messages(&store, limit)? {
+        let Some((row, _)) = store::message(&store, &id)? else { continue };
+        events.push(Event::sent(id, row.head.accepted_at));
+        for (place, recipient) in row.recipients.iter().enumerate() {
+            let outcome = crate::mail::Outcome {
+                recipient: u16::try_from(place).unwrap_or(u16::MAX),
+                status: recipient.status,
+                reply: recipient.reply.clone(),
+                at: recipient.at,
+            };
+            let to = row.head.envelope.recipients.get(place).map(|r| &r.address);
+            events.extend(Event::of_outcome(id, to, &outcome));
+        }
+    }
+    for row in store::hits_before(&store, limit)? {
+        events.push(Event::of_hit(&row.hit, row.class));
+    }
+    events.sort_by_key(|event| event.at);
+    events.drain(..events.len().saturating_sub(limit));
+    Ok(events)
+}
+
+fn listed(message: &Listed) -> MessageView {
+    let recipients = message.recipients.iter().map(|waiting| (waiting.status, &*waiting.reply, waiting.at));
+    let mut view = view(&message.id, &message.head, recipients, None);
+    if message.in_flight {
+        let due = view.recipients.iter_mut().filter(|r| r.status == "queued");
+        due.for_each(|recipient| "sending".clone_into(&mut recipient.status));
+    }
+    view
+}
+
+fn stored(id: &QueueId, row: &MessageRow) -> MessageView {
+    let recipients = row.recipients.iter().map(|r| (r.status, &*r.reply, r.at));
+    let report = row.report.as_deref().and_then(|report| serde_json::from_slice(report).ok());
+    view(id, &row.head, recipients, report)
+}
+
+fn view<'a>(
+    id: &QueueId,
+    head: &Arc<MessageHead>,
+    recipients: impl Iterator<Item = (Status, &'a str, u64)>,
+    report: Option<serde_json::Value>,
+) -> MessageView {
+    let recipients = head.envelope.recipients.iter().zip(recipients).map(|(recipient, (status, reply, at))| {
+        let (name, attempts, next) = match status {
+            Status::Queued => ("queued", 0, None),
+            Status::Delivered => ("delivered", 0, None),
+            Status::Relayed => ("relayed", 0, None),
+            Status::Bounced => ("bounced", 0, None),
+            Status::Removed => ("removed", 0, None),
+            Status::Held => ("held", 0, None),
+            Status::Deferred { attempts, next } => ("deferred", attempts, Some(next)),
+            Status::Suppressed => ("suppressed", 0, None),
+        };
+        let address = recipient.address.to_string();
+        RecipientView { address, status: name.to_owned(), attempts, next, reply: reply.to_owned(), at }
+    });
+    MessageView {
+        id: id.to_string(),
+        accepted_at: head.accepted_at,
+        sender: head.envelope.sender.as_ref().map_or("<>".to_owned(), ToString::to_string),
+        from: head.from.to_string(),
+        subject: head.subject.to_string(),
+        message_id: head.message_id.to_string(),
+        size: head.size,
+        recipients: recipients.collect(),
+        report,
+    }
+}
