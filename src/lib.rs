@@ -1,4 +1,5 @@
 //! trackpost
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod domain;

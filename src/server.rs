@@ -1,12 +1,14 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+use crate::admin;
 use crate::config::{self, Config};
 use crate::event::{AgentList, Event};
 use crate::http;
 use crate::inbound::{self, ConnectionLimits, Inbound, Listener, Memory};
 use crate::intake::Intake;
-use crate::keys::{KeyError, Keys};
+use crate::keys::{KeyError, TokenRing};
+use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, Smarthost, Style, TlsError, TlsMode};
 use crate::queue::Queue;
 use crate::recorder::{self, Recorder};
@@ -14,12 +16,13 @@ use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::Settings;
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::spool::{Entry, Log, OpenError, Options};
-use crate::token::{Signer, Verifier};
+use crate::store::MaybeStore;
 use crate::track::{HostState, Hosts, Tracker, hits};
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,6 +36,7 @@ pub enum StartError {
     Log(OpenError),
     Keys(KeyError),
     Bind(SocketAddr, io::Error),
+    Admin(PathBuf, io::Error),
     Tls(TlsError),
     Signals(io::Error),
     /// A setting that this version reads and cannot act on yet.
@@ -45,6 +49,7 @@ impl fmt::Display for StartError {
             Self::Log(e) => write!(f, "{e}"),
             Self::Keys(e) => write!(f, "{e}"),
             Self::Bind(address, e) => write!(f, "cannot listen on {address}: {e}"),
+            Self::Admin(path, e) => write!(f, "cannot listen on {}: {e}", path.display()),
             Self::Tls(e) => write!(f, "{e}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
@@ -66,15 +71,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     };
     let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
     tracing::info!(queued = recovered.messages.len(), took_ms = recovered.took.as_millis() as u64, "log recovered");
-    let (_keys, token_keys) = Keys::open(&config.data_dir).map_err(StartError::Keys)?;
+    let keys = TokenRing::open(&config.data_dir).map_err(StartError::Keys)?;
     let (settings, unreadable) = Settings::new(log.clone(), &recovered.settings);
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
     let settings = Arc::new(settings);
-    let newest = token_keys.last().expect("Keys::open makes a key where there is none");
-    let signer = Arc::new(ArcSwap::from_pointee(Signer::new(newest)));
-    let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(&token_keys)));
     let queue = Arc::new(Queue::new(recovered.messages));
     let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
 
@@ -91,22 +93,26 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         web.push(bind(*address).await?);
     }
 
+    let commands =
+        admin::listen(&config.data_dir).map_err(|e| StartError::Admin(admin::socket(&config.data_dir), e))?;
+
     let (stop_accepting, accepting) = watch::channel(false);
     let (stop_delivery, delivering) = watch::channel(false);
     let (stop_recorder, recording) = watch::channel(false);
     let (events, _) = broadcast::channel::<Arc<Event>>(1_024);
 
+    let store = MaybeStore::default();
     let recorder = tokio::spawn(recorder::run(
         Recorder {
             data_dir: config.data_dir.clone(),
             log: log.clone(),
-            store: Arc::default(),
-            events,
+            store: Arc::clone(&store),
+            events: events.clone(),
             agents: AgentList::builtin(),
         },
         recording,
     ));
-    let routes = Routes::new(Arc::clone(&settings), signer, style(&config));
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), style(&config));
     let max_connections = config.smarthosts.first().map_or(1, |smarthost| smarthost.max_connections);
     let outbound = Arc::new(Outbound::new(
         log.clone(),
@@ -122,13 +128,29 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let (hit_queue, hit_writer) = hits(crate::track::DEFAULT_PLACES);
     let hit_log = log.clone();
     let hits_done = tokio::spawn(hit_writer.run(move |batch| hit_log.append(Entry::Hits(batch)), accepting.clone()));
-    let tracker = Arc::new(Tracker::new(verifier, Arc::clone(&hosts), hit_queue, config.tracking.cname_target.clone()));
+    let tracker = Arc::new(Tracker::new(
+        Arc::clone(&keys.verifier),
+        Arc::clone(&hosts),
+        hit_queue,
+        config.tracking.cname_target.clone(),
+    ));
     let proxies: Arc<[ipnet::IpNet]> = config.tracking.trusted_proxies.clone().into();
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
         let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
         fronts.spawn(async move { http::serve(socket, http::Limits::default(), proxies, tracker, stop).await });
     }
+    let grace = config.tracking.removed_domain_grace;
+    let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());
+    fronts.spawn(follow);
+    let ops = Arc::new(Ops {
+        settings: Arc::clone(&settings),
+        keys,
+        queue: Arc::clone(&queue),
+        store,
+        removed_domain_grace: grace,
+    });
+    fronts.spawn(admin::serve(commands, ops, events, accepting.clone()));
     let intake = Arc::new(Intake {
         log: log.clone(),
         queue: Arc::clone(&queue),
@@ -271,6 +293,23 @@ fn smarthosts(config: &Config) -> Result<Vec<Smarthost>, StartError> {
         })
     });
     made.collect()
+}
+
+/// Keeps the table of served hosts true to the settings.
+async fn follow_settings(
+    settings: Arc<Settings>,
+    hosts: Arc<ArcSwap<Hosts>>,
+    grace: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut changes = settings.changes();
+    loop {
+        hosts.store(Arc::new(served_hosts(&settings, grace)));
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
 }
 
 fn served_hosts(settings: &Settings, grace: Duration) -> Hosts {

@@ -66,6 +66,8 @@ pub enum Change {
 pub struct Settings {
     current: ArcSwap<Snapshot>,
     log: Log,
+    /// Told of each change.
+    changed: tokio::sync::watch::Sender<u64>,
     /// One change at a time, so that each sees the one before it.
     turn: tokio::sync::Mutex<()>,
 }
@@ -84,11 +86,17 @@ impl Settings {
                 None => unreadable.push(key.to_string()),
             }
         }
-        (Self { current: ArcSwap::from_pointee(snapshot), log, turn: tokio::sync::Mutex::default() }, unreadable)
+        let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
+        (Self { current, log, changed, turn: tokio::sync::Mutex::default() }, unreadable)
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Tells of every change from now on.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Lets `decide` look at the settings and say what changes; puts that on disk, then in force.
@@ -110,7 +118,9 @@ impl Settings {
         if !changes.is_empty() {
             changes.into_iter().for_each(|change| next.apply(change));
             next.version += 1;
+            let version = next.version;
             self.current.store(Arc::new(next));
+            self.changed.send_replace(version);
         }
         Ok(value)
     }

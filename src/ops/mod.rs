@@ -45,6 +45,7 @@ pub enum OpError {
     UnknownKey(String),
     AmbiguousKey(String),
     UnknownMessage(QueueId),
+    BadQueueId(String),
     BadKeyName,
     /// The log could not be written.
     Log(AppendError),
@@ -64,6 +65,7 @@ impl fmt::Display for OpError {
             Self::UnknownKey(id) => write!(f, "there is no API key {id}"),
             Self::AmbiguousKey(id) => write!(f, "several API keys begin with {id}: give more of the id"),
             Self::UnknownMessage(id) => write!(f, "there is no message {id}"),
+            Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),
             Self::Keys(e) => write!(f, "{e}"),

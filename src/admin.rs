@@ -1,0 +1,229 @@
+//! The command line's socket, `DATA_DIR/admin.sock`: one request a connection, as a line of JSON; the answer is one
+//! line, or, for a stream of events, a line each until the caller goes.
+//!
+//! Who may open the socket may do everything: it is 0600, in the data folder. Nothing is decided here; [`crate::ops`]
+//! does it all.
+
+use crate::event::Event;
+use crate::mail::QueueId;
+use crate::ops::{self, DomainUpdate, NewDomain, NewKey, OpError, Ops};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do", content = "with")]
+pub enum Request {
+    DomainAdd(NewDomain),
+    DomainUpdate(DomainUpdate),
+    DomainRemove(String),
+    DomainShow(String),
+    DomainList,
+    KeyCreate(NewKey),
+    KeyList,
+    KeyRevoke(String),
+    KeyRotate,
+    QueueList { limit: usize },
+    QueueShow(String),
+    Tracking { domain: Option<String>, on: bool },
+    EventsTail { limit: usize, follow: bool },
+}
+
+/// The answer's line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Ok(Value),
+    Error(String),
+}
+
+/// Longest request, in bytes.
+const MAX_REQUEST: u64 = 64 * 1024;
+/// How long a caller may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the socket. A socket left by a server that was killed is replaced: the log's lock has shown that it is gone.
+pub fn listen(data_dir: &Path) -> io::Result<UnixListener> {
+    let path = socket(data_dir);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Where the socket of a data folder is.
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// Answers until `stop`.
+pub async fn serve(
+    listener: UnixListener,
+    ops: Arc<Ops>,
+    events: broadcast::Sender<Arc<Event>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut callers = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        while callers.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let (ops, events) = (Arc::clone(&ops), events.clone());
+                callers.spawn(async move {
+                    if let Err(e) = answer(stream, &ops, &events).await {
+                        tracing::debug!("a command went away: {e}");
+                    }
+                });
+            }
+            Err(e) => {
+                tracing::warn!("admin.sock: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    callers.shutdown().await;
+}
+
+async fn answer(stream: UnixStream, ops: &Ops, events: &broadcast::Sender<Arc<Event>>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read).take(MAX_REQUEST);
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await??;
+    let request = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => request,
+        Err(e) => return say(&mut write, &Answer::Error(format!("the server does not know this command: {e}"))).await,
+    };
+    if let Request::EventsTail { limit, follow: true } = request {
+        let mut following = events.subscribe();
+        match ops::events_tail(ops, limit) {
+            Ok(past) => {
+                for event in past {
+                    say(&mut write, &Answer::Ok(json!(event))).await?;
+                }
+            }
+            Err(e) => say(&mut write, &Answer::Error(e.to_string())).await?,
+        }
+        loop {
+            match following.recv().await {
+                Ok(event) => say(&mut write, &Answer::Ok(json!(*event))).await?,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    say(&mut write, &Answer::Error(format!("{missed} events went by too fast to be shown"))).await?;
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+    let done = match perform(ops, request).await {
+        Ok(value) => Answer::Ok(value),
+        Err(e) => Answer::Error(e.to_string()),
+    };
+    say(&mut write, &done).await
+}
+
+async fn perform(ops: &Ops, request: Request) -> Result<Value, OpError> {
+    Ok(match request {
+        Request::DomainAdd(new) => json!(ops::domain_add(ops, new).await?),
+        Request::DomainUpdate(update) => json!(ops::domain_update(ops, update).await?),
+        Request::DomainRemove(name) => json!(ops::domain_remove(ops, &name).await?),
+        Request::DomainShow(name) => json!(ops::domain_show(ops, &name)?),
+        Request::DomainList => json!(ops::domain_list(ops)),
+        Request::KeyCreate(new) => json!(ops::key_create(ops, new).await?),
+        Request::KeyList => json!(ops::key_list(ops)),
+        Request::KeyRevoke(id) => json!(ops::key_revoke(ops, &id).await?),
+        Request::KeyRotate => json!(ops::key_rotate(ops)?),
+        Request::QueueList { limit } => json!(ops::queue_list(ops, limit)?),
+        Request::QueueShow(id) => {
+            let id = id.parse::<QueueId>().map_err(|_| OpError::BadQueueId(id))?;
+            json!(ops::queue_show(ops, &id)?)
+        }
+        Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
+        Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
+    })
+}
+
+async fn say(write: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    write.write_all(&line).await
+}
+
+/// Why a command got no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// Nobody listens on the socket.
+    NoServer(PathBuf, io::Error),
+    /// The server's refusal, in its words.
+    Refused(String),
+    Broken(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoServer(path, e) => {
+                write!(f, "no server answers on {} ({e}); start it with `trackpost serve`", path.display())
+            }
+            Self::Refused(text) => f.write_str(text),
+            Self::Broken(why) => write!(f, "the server's answer cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Asks the server of a data folder, and hands every line of its answer to `each` until that says to end.
+pub async fn call(
+    data_dir: &Path,
+    request: &Request,
+    mut each: impl FnMut(Result<Value, String>) -> bool,
+) -> Result<(), CallError> {
+    let path = socket(data_dir);
+    let mut stream = UnixStream::connect(&path).await.map_err(|e| CallError::NoServer(path, e))?;
+    let broken = |e: io::Error| CallError::Broken(e.to_string());
+    let mut line = serde_json::to_vec(request).map_err(|e| CallError::Broken(e.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(broken)?;
+    let mut lines = BufReader::new(stream).lines();
+    let mut answered = false;
+    while let Some(line) = lines.next_line().await.map_err(broken)? {
+        answered = true;
+        let answer = serde_json::from_str(&line).map_err(|e| CallError::Broken(e.to_string()))?;
+        let go_on = match answer {
+            Answer::Ok(value) => each(Ok(value)),
+            Answer::Error(text) => each(Err(text)),
+        };
+        if !go_on {
+            break;
+        }
+    }
+    if answered { Ok(()) } else { Err(CallError::Broken("the connection was closed without one".to_owned())) }
+}
+
+/// Asks for one answer.
+pub async fn ask(data_dir: &Path, request: &Request) -> Result<Value, CallError> {
+    let mut answer = None;
+    call(data_dir, request, |line| {
+        answer = Some(line);
+        false
+    })
+    .await?;
+    answer.ok_or_else(|| CallError::Broken("it is empty".to_owned()))?.map_err(CallError::Refused)
+}
