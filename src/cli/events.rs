@@ -1,0 +1,95 @@
+//! `trackpost events …`
+
+use super::{blocking, fail, load, table};
+use crate::admin::{self, Request};
+use clap::Subcommand;
+use serde_json::Value;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The newest events
+    Tail {
+        /// Go on with those to come
+        #[arg(long)]
+        follow: bool,
+        /// Events shown at first
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(file: &Path, command: Command) -> ExitCode {
+    let Command::Tail { follow, limit, json } = command;
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let mut refused = None;
+    let called =
+        blocking(admin::call(&config.data_dir, &Request::EventsTail { limit, follow }, |answer| match answer {
+            Ok(Value::Array(events)) => {
+                let _ = events.iter().try_for_each(|event| print(event, json));
+                false
+            }
+            // A reader that went away ends this, as it does any filter.
+            Ok(event) => print(&event, json).is_ok(),
+            Err(text) if follow => {
+                eprintln!("trackpost: {text}");
+                true
+            }
+            Err(text) => {
+                refused = Some(text);
+                false
+            }
+        }));
+    match (called, refused) {
+        (Err(e), _) => fail(&e),
+        (Ok(()), Some(text)) => fail(&text),
+        (Ok(()), None) => ExitCode::SUCCESS,
+    }
+}
+
+fn print(event: &Value, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match json {
+        true => writeln!(out, "{event}")?,
+        false => writeln!(out, "{}", line(event))?,
+    }
+    out.flush()
+}
+
+/// One event as a line.
+pub fn line(event: &Value) -> String {
+    let text = |key: &str| table::clean(event[key].as_str().unwrap_or_default());
+    let time = table::time(event["at"].as_u64().unwrap_or(0));
+    let kind = text("type");
+    let mut line = format!("{time}  {:<16} {}", kind.trim_start_matches("email."), text("email_id"));
+    if let Some(recipient) = event["recipient"].as_u64() {
+        line.push_str(&format!("  #{recipient}"));
+    }
+    for key in ["to", "link", "reply"] {
+        if event[key].is_string() {
+            line.push_str("  ");
+            line.push_str(&text(key));
+        }
+    }
+    match &event["class"] {
+        Value::String(class) => line.push_str(&format!("  {class}")),
+        Value::Object(class) => {
+            for (class, reason) in class {
+                line.push_str(&format!("  {class} ({})", table::clean(reason.as_str().unwrap_or_default())));
+            }
+        }
+        _ => {}
+    }
+    if let Some(count) = event["count"].as_u64().filter(|count| *count > 1) {
+        line.push_str(&format!("  ×{count}"));
+    }
+    line
+}

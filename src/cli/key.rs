@@ -1,0 +1,76 @@
+//! `trackpost key …`
+
+use super::{ask, print_json, table};
+use crate::admin::Request;
+use crate::ops::{KeyView, NewKey};
+use crate::settings::Permission;
+use clap::{Subcommand, ValueEnum};
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make an API key; its token is printed once, alone on stdout
+    Create {
+        #[arg(long)]
+        name: String,
+        #[arg(long, value_enum, default_value = "full_access")]
+        permission: Allowed,
+        /// The key is good for this domain alone
+        #[arg(long, value_name = "NAME")]
+        domain: Option<String>,
+    },
+    /// List the API keys
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke one, by its id or the beginning of it
+    Revoke { id: String },
+    /// Sign links with a new key; links already sent go on working
+    Rotate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Allowed {
+    FullAccess,
+    SendingAccess,
+}
+
+pub fn run(file: &Path, command: Command) -> ExitCode {
+    match command {
+        Command::Create { name, permission, domain } => {
+            let permission = match permission {
+                Allowed::FullAccess => Permission::FullAccess,
+                Allowed::SendingAccess => Permission::SendingAccess,
+            };
+            let request = Request::KeyCreate(NewKey { name, permission, domain });
+            ask(file, &request, |token| println!("{}", token.as_str().unwrap_or_default()))
+        }
+        Command::List { json } => {
+            ask(file, &Request::KeyList, |answer| match serde_json::from_value::<Vec<KeyView>>(answer.clone()) {
+                Ok(keys) if !json => {
+                    let rows: Vec<_> = keys.into_iter().map(row).collect();
+                    table::print(&["ID", "NAME", "PERMISSION", "DOMAIN", "MADE"], &rows);
+                }
+                _ => print_json(answer),
+            })
+        }
+        Command::Revoke { id } => ask(file, &Request::KeyRevoke(id), |answer| {
+            println!("revoked {}", table::clean(answer["name"].as_str().unwrap_or_default()));
+        }),
+        Command::Rotate => ask(file, &Request::KeyRotate, |id| {
+            println!("links are signed with token key {id} from now on; the earlier keys go on verifying");
+        }),
+    }
+}
+
+fn row(key: KeyView) -> Vec<String> {
+    let permission = match key.permission {
+        Permission::FullAccess => "full_access",
+        Permission::SendingAccess => "sending_access",
+    };
+    let domain = key.domain.unwrap_or_else(|| "all".to_owned());
+    vec![key.id, table::clean(&key.name), permission.to_owned(), domain, table::time(key.created_at)]
+}

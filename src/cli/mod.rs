@@ -1,0 +1,111 @@
+//! The command line: one file per subject. Results go to stdout, everything else to stderr; 0 done, 1 failed, 2 wrong
+//! usage.
+
+mod check;
+mod domain;
+mod events;
+mod key;
+mod queue;
+mod rewrite;
+mod serve;
+mod table;
+mod tracking;
+
+use crate::admin::{self, CallError, Request};
+use crate::config::Config;
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// SMTP relay that adds open and click tracking to outgoing mail.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Configuration (also TRACKPOST_CONFIG; config/trackpost.toml if neither is given)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the relay and the tracking host
+    Serve,
+    /// Read the configuration and say every fault, with file, line and key
+    Check,
+    /// Rewrite one message offline: the message on stdout, the report on stderr
+    Rewrite(rewrite::Options),
+    /// Sender domains
+    #[command(subcommand)]
+    Domain(domain::Command),
+    /// API keys, and the key that signs links
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Messages that wait
+    #[command(subcommand)]
+    Queue(queue::Command),
+    /// The panic switch: relay mail untouched, from this second on
+    #[command(subcommand)]
+    Tracking(tracking::Command),
+    /// What happened to messages
+    #[command(subcommand)]
+    Events(events::Command),
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = Config::find(arguments.config.as_deref());
+    match arguments.command {
+        Command::Serve => serve::run(&file),
+        Command::Check => check::run(&file),
+        Command::Rewrite(options) => rewrite::run(&options),
+        Command::Domain(command) => domain::run(&file, command),
+        Command::Key(command) => key::run(&file, command),
+        Command::Queue(command) => queue::run(&file, command),
+        Command::Tracking(command) => tracking::run(&file, command),
+        Command::Events(command) => events::run(&file, command),
+    }
+}
+
+/// The configuration, or its faults on stderr.
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    Config::load(file).map_err(|faults| {
+        faults.iter().for_each(|fault| eprintln!("{fault}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Asks the server and hands its answer to `show`.
+fn ask(file: &Path, request: &Request, show: impl FnOnce(&Value)) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match blocking(admin::ask(&config.data_dir, request)) {
+        Ok(answer) => {
+            show(&answer);
+            ExitCode::SUCCESS
+        }
+        Err(e) => fail(&e),
+    }
+}
+
+/// Runs a future on a small runtime of its own.
+fn blocking<T>(future: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| CallError::Broken(e.to_string()))?.block_on(future)
+}
+
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("trackpost: {why}");
+    ExitCode::FAILURE
+}
+
+/// JSON on stdout.
+fn print_json(value: &Value) {
+    // Pretty, since people read it as often as programs, and programs do not mind.
+    println!("{value:#}");
+}
