@@ -249,7 +249,7 @@ impl<'a> Fold<'a> {
         let rows: Vec<_> = hits
             .into_iter()
             .map(|hit| {
-                let class = classify(&hit, self.recent.delivered_at(&hit), &self.recorder.agents);
+                let class = classify(&hit, Some(self.recent.delivered_at(&hit)), &self.recorder.agents);
                 HitRow { hit, class }
             })
             .collect();
@@ -379,9 +379,9 @@ impl Recent {
         }
     }
 
-    /// When the copy that was hit had been delivered, where that was seconds ago. A hit on a copy whose delivery the
-    /// log does not have yet counts as one at the very moment of it.
-    fn delivered_at(&self, hit: &Hit) -> Option<u64> {
-        self.deliveries.get(&(hit.id, hit.recipient)).map(|delivered| delivered.unwrap_or(hit.at))
+    /// When the copy that was hit had been delivered. A hit on a copy whose delivery the log does not have yet counts
+    /// as one at the very moment of it; what is not remembered was delivered long ago.
+    fn delivered_at(&self, hit: &Hit) -> u64 {
+        self.deliveries.get(&(hit.id, hit.recipient)).map_or(0, |delivered| delivered.unwrap_or(hit.at))
     }
 }

@@ -59,11 +59,33 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// The addresses that the server listens on, with the ports that the system chose where the configuration says 0.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    pub smtp: Vec<SocketAddr>,
+    pub tracking: Vec<SocketAddr>,
+}
+
 /// Runs until SIGTERM or SIGINT, then drains.
 pub async fn serve(config: Config) -> Result<(), StartError> {
-    refuse_what_is_not_built(&config)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let told = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    serve_until(config, |_| (), told).await
+}
+
+/// Runs until `end` resolves, then drains. `ready` is told once everything listens.
+pub async fn serve_until(
+    config: Config,
+    ready: impl FnOnce(Bound),
+    end: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    refuse_what_is_not_built(&config)?;
     let options = Options {
         segment_size: config.spool.segment_size,
         min_free: config.queue.min_free,
@@ -80,17 +102,22 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let queue = Arc::new(Queue::new(recovered.messages));
     let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
 
+    let mut bound = Bound::default();
     let mut smtp = Vec::new();
     for listener in &config.smtp.listeners {
+        let socket = bind(listener.address).await?;
+        bound.smtp.extend(socket.local_addr());
         smtp.push(Listener {
-            socket: bind(listener.address).await?,
+            socket,
             session: Arc::new(session_config(&config, listener)),
             trusted_networks: listener.trusted_networks.clone(),
         });
     }
     let mut web = Vec::new();
     for address in &config.tracking.http {
-        web.push(bind(*address).await?);
+        let socket = bind(*address).await?;
+        bound.tracking.extend(socket.local_addr());
+        web.push(socket);
     }
 
     let commands =
@@ -175,10 +202,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     tracing::info!("ready");
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    ready(bound);
+    end.await;
     tracing::info!("stopping");
     let _ = stop_accepting.send(true);
     let drained = tokio::time::timeout(config.smtp.timeouts.shutdown, async {

@@ -73,12 +73,6 @@ pub fn line(event: &Value) -> String {
     if let Some(recipient) = event["recipient"].as_u64() {
         line.push_str(&format!("  #{recipient}"));
     }
-    for key in ["to", "link", "reply"] {
-        if event[key].is_string() {
-            line.push_str("  ");
-            line.push_str(&text(key));
-        }
-    }
     match &event["class"] {
         Value::String(class) => line.push_str(&format!("  {class}")),
         Value::Object(class) => {
@@ -90,6 +84,12 @@ pub fn line(event: &Value) -> String {
     }
     if let Some(count) = event["count"].as_u64().filter(|count| *count > 1) {
         line.push_str(&format!("  ×{count}"));
+    }
+    for key in ["to", "link", "reply"] {
+        if event[key].is_string() {
+            line.push_str("  ");
+            line.push_str(&text(key));
+        }
     }
     line
 }

@@ -2,6 +2,7 @@
 //! usage.
 
 mod check;
+mod demo;
 mod domain;
 mod events;
 mod key;
@@ -35,6 +36,8 @@ enum Command {
     Serve,
     /// Read the configuration and say every fault, with file, line and key
     Check,
+    /// Show the whole thing on this machine, with nothing set up
+    Demo(demo::Options),
     /// Rewrite one message offline: the message on stdout, the report on stderr
     Rewrite(rewrite::Options),
     /// Sender domains
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Command::Serve => serve::run(&file),
         Command::Check => check::run(&file),
+        Command::Demo(options) => demo::run(&options),
         Command::Rewrite(options) => rewrite::run(&options),
         Command::Domain(command) => domain::run(&file, command),
         Command::Key(command) => key::run(&file, command),
