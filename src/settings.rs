@@ -2,7 +2,7 @@
 //! the log's Setting records; a change is a new record, and is in force when the log has it on disk.
 //!
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
-//! are not here: [`crate::domain`] has a domain's, [`crate::ops`] puts them together.
+//! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
 use crate::domain::SenderDomain;
 use crate::mail::DomainName;

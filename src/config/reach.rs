@@ -54,7 +54,7 @@ impl Bound {
     }
 }
 
-/// Port 0 is any free port. The wildcard address takes the port of every address of its family; that [::] may take
+/// Port 0 is any free port. The wildcard address takes the port of every address of its family; that `[::]` may take
 /// IPv4 too depends on the system.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let any = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
