@@ -78,6 +78,8 @@ impl Draft {
             draft.links.clear();
             let report = &mut draft.report;
             (report.skipped, report.pixel) = (Some(reason), Pixel::Skipped(reason));
+            // One reason a message: what was counted up to here is told by it, or no longer matters.
+            report.parts_skipped.clear();
             report.notes.clear();
         }
         draft
@@ -133,13 +135,16 @@ impl Draft {
         let mut html = Vec::new();
         let mut reasons: Vec<Option<SkipReason>> = Vec::with_capacity(parts.len());
         for part in parts {
-            let reason = part.parent.and_then(|parent| reasons[parent]).or_else(|| untouchable(part));
+            let inherited = part.parent.and_then(|parent| reasons[parent]);
+            let reason = inherited.or_else(|| untouchable(part));
             reasons.push(reason);
             match reason {
                 Some(reason) if part.parent.is_none() => return Err(reason),
                 // Of the many attachments only those count that would have been rewritten.
                 Some(SkipReason::Attachment) if part.media() != "text/html" => {}
-                Some(_) if part.is_multipart() => {}
+                // To the sender, what is signed, encrypted or a report is one thing.
+                Some(SkipReason::SignedPart | SkipReason::EncryptedPart | SkipReason::Report)
+                    if inherited.is_some() => {}
                 Some(reason) => self.report.skip_part(reason),
                 None if part.media() == "text/html" && has_no_room(part) => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),

@@ -57,7 +57,7 @@ def plan(data, policy):
     root = mime.parse(data)
     opens, clicks = asked(root, policy)
     if (opens, clicks) == (False, False):
-        return Plan("asked-by-header" if policy.open or policy.click else None)
+        return Plan("asked-by-header" if policy.open or policy.click else "disabled")
     reason = whole(root, data, policy)
     if reason:
         return Plan(reason)
