@@ -28,6 +28,8 @@ pub enum Broken {
     NoBoundary,
     /// Header fields that contradict each other, such as two Content-Types of one multipart.
     Contradiction,
+    /// A multipart whose delimiters could as well be those of one around it.
+    SharedBoundary,
     /// A multipart with a transfer encoding other than 7bit, 8bit or binary (RFC 2045 §6.4).
     EncodedMultipart,
     TooDeep,
@@ -189,6 +191,11 @@ fn open(message: &[u8], parts: &[Part], index: usize, stack: &mut Vec<Open>) -> 
     if boundary.is_empty() || boundary.len() > 200 || part.body.start > message.len() {
         return Err(Broken::NoBoundary);
     }
+    // `--x--` closes x, and opens a part of `x--`.
+    let collide = |a: &[u8], b: &[u8]| a.strip_prefix(b).is_some_and(|rest| matches!(rest, b"" | b"--"));
+    if stack.iter().any(|outer| collide(boundary, &outer.boundary) || collide(&outer.boundary, boundary)) {
+        return Err(Broken::SharedBoundary);
+    }
     stack.push(Open { part: index, boundary: boundary.into(), child: None });
     Ok(())
 }
@@ -314,6 +321,13 @@ mod tests {
     fn broken() {
         let deep: String =
             (0..200).map(|i| format!("Content-Type: multipart/mixed; boundary=b{i}\n\n--b{i}\n")).collect();
+        let nested = |outer: &str, inner: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary={outer}\n\n--{outer}\n\
+                 Content-Type: multipart/alternative; boundary={inner}\n\n\
+                 --{inner}\n\nx\n--{inner}--\n\n--{outer}\n\ny\n--{outer}--\n"
+            )
+        };
         let many = format!("Content-Type: multipart/mixed; boundary=b\n\n{}--b--", "--b\n\n".repeat(20_000));
         let table = [
             ("Content-Type: multipart/mixed\n\n", Broken::NoBoundary),
@@ -330,6 +344,10 @@ mod tests {
                 "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n--a--",
                 Broken::NoClosingBoundary,
             ),
+            // Seen from a mail program for the Macintosh, and from a worm.
+            (&nested("b", "b"), Broken::SharedBoundary),
+            (&nested("b", "b--"), Broken::SharedBoundary),
+            (&nested("b--", "b"), Broken::SharedBoundary),
             (&deep, Broken::TooDeep),
             (&many, Broken::TooManyParts),
         ];

@@ -146,7 +146,7 @@ impl Draft {
                 Some(SkipReason::SignedPart | SkipReason::EncryptedPart | SkipReason::Report)
                     if inherited.is_some() => {}
                 Some(reason) => self.report.skip_part(reason),
-                None if part.media() == "text/html" && has_no_room(part) => {}
+                None if part.media() == "text/html" && has_no_room(message, part) => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),
                 None if part.media().starts_with("text/") && has_pgp(message, part) => {
                     return Err(SkipReason::InlinePgp);
@@ -323,9 +323,10 @@ fn untouchable(part: &Part) -> Option<SkipReason> {
     }
 }
 
-/// True for an empty body that has no line of its own: the next boundary, or the header, begins right there.
-fn has_no_room(part: &Part) -> bool {
-    part.body.is_empty() && (part.parent.is_some() || part.body.start == part.header.end)
+/// True for an empty body that has no line of its own: the header ends, or the next boundary begins, right there.
+fn has_no_room(message: &[u8], part: &Part) -> bool {
+    let at_boundary = || part.parent.is_some() && message[part.body.start..].starts_with(b"--");
+    part.body.is_empty() && (part.body.start == part.header.end || at_boundary())
 }
 
 /// The text of an HTML part and its charset.

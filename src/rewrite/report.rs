@@ -98,6 +98,7 @@ impl From<Broken> for SkipReason {
             | Broken::NoClosingBoundary
             | Broken::NoBoundary
             | Broken::Contradiction
+            | Broken::SharedBoundary
             | Broken::EncodedMultipart => Self::BrokenStructure,
             Broken::TooDeep => Self::TooDeep,
             Broken::TooManyParts => Self::TooManyParts,

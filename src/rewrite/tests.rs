@@ -192,6 +192,33 @@ fn one_pixel_in_the_last_part_shown() {
     assert_eq!(report.pixel, Pixel::Inserted);
 }
 
+#[test]
+fn an_empty_body_has_room_on_a_line_of_its_own() {
+    for way in [Way::Identity, Way::QuotedPrintable, Way::Base64] {
+        let message = |end: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n\
+                 Content-Transfer-Encoding: {}\r\n{end}--a--\r\n",
+                name(way)
+            )
+        };
+        for (end, pixel) in [("", 0), ("\r\n", 0), ("\r\n\r\n", 1), ("\r\n\r\n\r\n", 1)] {
+            let message = message(end);
+            let (out, report) = copy(message.as_bytes(), &policy(), 1, 0);
+            assert_eq!(report.pixel == Pixel::Inserted, pixel == 1, "{end:?}");
+            let parts = scan(&out).unwrap();
+            assert_eq!(parts.len(), 2);
+            let body = &out[parts[1].body.clone()];
+            let text = match way {
+                Way::Identity => body.to_vec(),
+                Way::QuotedPrintable => decode_quoted_printable(body).unwrap().bytes,
+                Way::Base64 => decode_base64(body).unwrap().bytes,
+            };
+            assert_eq!(undo(&text, 0).2, pixel, "{end:?}");
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Identity,
