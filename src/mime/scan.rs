@@ -26,7 +26,7 @@ pub enum Broken {
     NoClosingBoundary,
     /// A multipart without a usable `boundary` parameter (RFC 2046 §5.1.1).
     NoBoundary,
-    /// Header fields that contradict each other, such as two Content-Types of one multipart.
+    /// A header of a multipart that readers see differently, such as one with two Content-Types.
     Contradiction,
     /// A multipart whose delimiters could as well be those of one around it.
     SharedBoundary,
@@ -63,7 +63,8 @@ pub struct Part {
     /// Content-Disposition's type in lower case.
     pub disposition: Option<String>,
     pub content_id: Option<Range<usize>>,
-    /// Fields that should stand once stand twice and differ; readers disagree about which counts.
+    /// Fields that should stand once stand twice and differ, or there is a line that is no field, with which the header
+    /// ends for some: readers disagree about what counts.
     pub contradictory: bool,
 }
 
@@ -228,7 +229,9 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
     };
     let mut content: Option<Field> = None;
     let mut disposition: Option<Field> = None;
-    for field in fields(message, header) {
+    let mut covered = 0;
+    for field in fields(message, header.clone()) {
+        covered += field.span.len();
         // "Content-" costs one comparison for the many fields that matter to nobody here.
         let name = &message[field.name.clone()];
         if name.len() < 10 || !name[..8].eq_ignore_ascii_case(b"content-") {
@@ -254,6 +257,7 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
             part.content_id = Some(field.value);
         }
     }
+    part.contradictory |= covered < header.len();
     if let Some(field) = content {
         part.content = Parameterized::parse(&message[field.value]);
     }
@@ -336,6 +340,8 @@ mod tests {
             ("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--y", Broken::NoClosingBoundary),
             ("Content-Type: multipart/mixed; boundary=b; boundary=c\n\n--b--", Broken::Contradiction),
             ("Content-Type: text/html\nContent-Type: multipart/mixed; boundary=b\n\n--b--", Broken::Contradiction),
+            ("no field\nContent-Type: multipart/mixed; boundary=b\n\n--b--", Broken::Contradiction),
+            ("Content-Type: multipart/mixed; boundary=\"b\" c\n\n--b--", Broken::Contradiction),
             (
                 "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n",
                 Broken::EncodedMultipart,

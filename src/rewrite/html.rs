@@ -11,7 +11,7 @@ use lol_html::{
 };
 use memchr::{memchr2_iter, memmem, memrchr};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -80,6 +80,9 @@ static LINKS: LazyLock<Selector> = LazyLock::new(|| {
     format!("a[href], area[href]{vml}").parse().expect("a constant selector")
 });
 static NOSCRIPT: LazyLock<Selector> = LazyLock::new(|| "noscript".parse().expect("a constant selector"));
+/// In these a browser drops an image or keeps it back.
+static HIDDEN_PROBE: LazyLock<Selector> =
+    LazyLock::new(|| format!("select {PROBE_NAME}, template {PROBE_NAME}").parse().expect("a constant selector"));
 static PROBE_ELEMENT: LazyLock<Selector> = LazyLock::new(|| PROBE_NAME.parse().expect("a constant selector"));
 
 const PROBE_NAME: &str = "x-trackpost-probe";
@@ -165,6 +168,7 @@ fn run(
             ))
             .append_document_content_handler(DocumentContentHandlers::default().comments(on_comment));
     }
+    let hidden = Cell::new(false);
     if probe.is_some() {
         let on_probe = |element: &mut Element<'_, '_>| {
             // In SVG or MathML the pixel would break out and change the tree.
@@ -172,10 +176,19 @@ fn run(
             pass.borrow_mut().probe_seen |= at_home && Some(element.source_location().bytes().start) == probe;
             Ok(())
         };
-        settings = settings.append_element_content_handler((
-            Cow::Borrowed(&*PROBE_ELEMENT),
-            ElementContentHandlers::default().element(on_probe),
-        ));
+        let on_hidden = |_: &mut Element<'_, '_>| {
+            hidden.set(true);
+            Ok(())
+        };
+        settings = settings
+            .append_element_content_handler((
+                Cow::Borrowed(&*PROBE_ELEMENT),
+                ElementContentHandlers::default().element(on_probe),
+            ))
+            .append_element_content_handler((
+                Cow::Borrowed(&*HIDDEN_PROBE),
+                ElementContentHandlers::default().element(on_hidden),
+            ));
     }
     let mut parser = HtmlRewriter::new(settings, |_: &[u8]| {});
     let (head, tail) = html.split_at(probe.unwrap_or(html.len()));
@@ -191,7 +204,10 @@ fn run(
         }
     };
     match result {
-        Ok(()) => Ok(pass.into_inner()),
+        Ok(()) => {
+            let pass = pass.into_inner();
+            Ok(Pass { probe_seen: pass.probe_seen && !hidden.get(), ..pass })
+        }
         Err(_) if *too_many.borrow() => Err(HtmlError::TooManyLinks),
         Err(_) => Err(HtmlError::Ambiguous),
     }
@@ -295,7 +311,9 @@ enum Stage {
     Body,
     Html,
     End,
-    /// Before a tag or comment that the end cuts off.
+    /// Before a comment that nothing closes.
+    Comment,
+    /// Before a tag that the end cuts off.
     Tag,
     Done,
 }
@@ -318,9 +336,18 @@ impl Places {
                 Stage::Body => b"body",
                 Stage::Html => b"html",
                 Stage::End => {
-                    self.stage = Stage::Tag;
+                    self.stage = Stage::Comment;
                     // Before the last line end, so that a message still ends with one.
+                    self.tries = 0;
                     return Some(html.trim_ascii_end().len());
+                }
+                Stage::Comment => {
+                    self.stage = Stage::Tag;
+                    let closed = memmem::rfind(html, b"-->").unwrap_or(0);
+                    match memmem::find(&html[closed..], b"<!--") {
+                        Some(at) => return Some(closed + at),
+                        None => continue,
+                    }
                 }
                 Stage::Tag => {
                     self.tries += 1;
@@ -463,6 +490,10 @@ mod tests {
             ("<body>a</body><!--[if mso]></body><![endif]-->", Some("</body><!--[if mso]></body><![endif]-->")),
             ("a</bodyguard>", Some("")),
             ("a<!-- b", Some("<!-- b")),
+            ("<!-- --><p>a<!--[if mso]><p><p><p><p><style></body>", Some("<!--[if mso]><p><p><p><p><style></body>")),
+            ("<p>a<!-- --><select></body>", Some("<select></body>")),
+            ("<p>a<template></body></html>", Some("<template></body></html>")),
+            ("<p>a<select></select><template></template></body>", Some("</body>")),
             ("a<p title='b", Some("<p title='b")),
             ("<head><title>a", None),
             ("a<textarea>b", None),
