@@ -80,9 +80,8 @@ static LINKS: LazyLock<Selector> = LazyLock::new(|| {
     format!("a[href], area[href]{vml}").parse().expect("a constant selector")
 });
 static NOSCRIPT: LazyLock<Selector> = LazyLock::new(|| "noscript".parse().expect("a constant selector"));
-/// In these a browser drops an image or keeps it back.
-static HIDDEN_PROBE: LazyLock<Selector> =
-    LazyLock::new(|| format!("select {PROBE_NAME}, template {PROBE_NAME}").parse().expect("a constant selector"));
+/// In these a browser drops an image or keeps it back. No end tag but their own closes them.
+static HIDING: LazyLock<Selector> = LazyLock::new(|| "select, template".parse().expect("a constant selector"));
 static PROBE_ELEMENT: LazyLock<Selector> = LazyLock::new(|| PROBE_NAME.parse().expect("a constant selector"));
 
 const PROBE_NAME: &str = "x-trackpost-probe";
@@ -168,7 +167,7 @@ fn run(
             ))
             .append_document_content_handler(DocumentContentHandlers::default().comments(on_comment));
     }
-    let hidden = Cell::new(false);
+    let hides_from = Cell::new(None);
     if probe.is_some() {
         let on_probe = |element: &mut Element<'_, '_>| {
             // In SVG or MathML the pixel would break out and change the tree.
@@ -176,8 +175,11 @@ fn run(
             pass.borrow_mut().probe_seen |= at_home && Some(element.source_location().bytes().start) == probe;
             Ok(())
         };
-        let on_hidden = |_: &mut Element<'_, '_>| {
-            hidden.set(true);
+        let on_hiding = |element: &mut Element<'_, '_>| {
+            let start = element.source_location().bytes().start;
+            if Some(start) < probe {
+                hides_from.set(Some(start));
+            }
             Ok(())
         };
         settings = settings
@@ -186,8 +188,8 @@ fn run(
                 ElementContentHandlers::default().element(on_probe),
             ))
             .append_element_content_handler((
-                Cow::Borrowed(&*HIDDEN_PROBE),
-                ElementContentHandlers::default().element(on_hidden),
+                Cow::Borrowed(&*HIDING),
+                ElementContentHandlers::default().element(on_hiding),
             ));
     }
     let mut parser = HtmlRewriter::new(settings, |_: &[u8]| {});
@@ -206,7 +208,8 @@ fn run(
     match result {
         Ok(()) => {
             let pass = pass.into_inner();
-            Ok(Pass { probe_seen: pass.probe_seen && !hidden.get(), ..pass })
+            let hidden = hides_from.get().zip(probe).is_some_and(|(start, place)| !closes(&html[start..place]));
+            Ok(Pass { probe_seen: pass.probe_seen && !hidden, ..pass })
         }
         Err(_) if *too_many.borrow() => Err(HtmlError::TooManyLinks),
         Err(_) => Err(HtmlError::Ambiguous),
@@ -232,6 +235,12 @@ fn site(html: &[u8], element: &Element<'_, '_>, shift: Shift) -> Option<Site> {
         }
     }
     Some(Site { value: value?, excluded, fragile: false })
+}
+
+/// Whether the element that begins `html` is closed in it, as far as its name tells.
+fn closes(html: &[u8]) -> bool {
+    let length = html.iter().skip(1).take_while(|b| b.is_ascii_alphabetic()).count();
+    last_end_tag(html, &html[1..1 + length]).is_some()
 }
 
 /// Attributes by which senders exclude a link, here and at other providers.
@@ -493,6 +502,7 @@ mod tests {
             ("<!-- --><p>a<!--[if mso]><p><p><p><p><style></body>", Some("<!--[if mso]><p><p><p><p><style></body>")),
             ("<p>a<!-- --><select></body>", Some("<select></body>")),
             ("<p>a<template></body></html>", Some("<template></body></html>")),
+            ("<ul><li>a<select></ul></body>", Some("<select></ul></body>")),
             ("<p>a<select></select><template></template></body>", Some("</body>")),
             ("a<p title='b", Some("<p title='b")),
             ("<head><title>a", None),
