@@ -94,8 +94,8 @@ pub struct Parameterized {
     pub value: String,
     /// Names in lower case. RFC 2231 continuations are joined, `%XX` of extended values decoded.
     parameters: Vec<(String, Vec<u8>)>,
-    /// A parameter was given twice with different values, or has more behind its quotes: readers disagree about what
-    /// counts.
+    /// A parameter was given twice with different values or has more behind its quotes, a semicolon is missing, or
+    /// the value has characters that no token has (RFC 2045 §5.1): readers disagree about what counts.
     pub ambiguous: bool,
 }
 
@@ -117,6 +117,7 @@ impl Parameterized {
                 // `text/html charset=utf-8`: the semicolon was forgotten.
                 _ if gap && byte != b'/' && main.last() != Some(&b'/') => {
                     reader.at -= 1;
+                    reader.strange = true;
                     break;
                 }
                 _ => {
@@ -131,7 +132,8 @@ impl Parameterized {
             raw.extend(parameter);
         }
         let (parameters, ambiguous) = join_continuations(raw);
-        let ambiguous = ambiguous || reader.strange;
+        let odd = |b: &u8| !b.is_ascii_graphic() || b"()<>@,:\\\"[]?=".contains(b);
+        let ambiguous = ambiguous || reader.strange || main.iter().any(odd);
         Self { value: String::from_utf8_lossy(&main).into_owned(), parameters, ambiguous }
     }
 }
@@ -142,7 +144,7 @@ const MAX_PARAMETERS: usize = 200;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// There was something behind a quoted value.
+    /// There was something behind a quoted value, or a semicolon missing.
     strange: bool,
 }
 
@@ -323,6 +325,8 @@ mod tests {
         }
         assert!(Parameterized::parse(b"multipart/mixed; boundary=a; boundary=b").ambiguous);
         assert!(Parameterized::parse(b"multipart/mixed; boundary=\"a\" b; c=d").ambiguous);
+        assert!(Parameterized::parse(b"multipart/mixed boundary=a").ambiguous);
+        assert!(Parameterized::parse(b"multipart/mixed><p>; boundary=a").ambiguous);
         assert!(!Parameterized::parse(b"multipart/mixed; boundary=a; boundary=a").ambiguous);
         assert!(!Parameterized::parse(b"multipart/mixed; boundary=\"a\" (b) ; c=d").ambiguous);
     }

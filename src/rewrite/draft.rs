@@ -187,10 +187,12 @@ impl Draft {
                 }
             }
         }
-        works.retain(|work| !broken.contains(&work.part));
+        works.retain(|work| broken.binary_search(&work.part).is_err());
         // Where the part of choice has no place for the pixel, the next one may have.
         for choice in preference {
-            let Some(work) = works.iter_mut().find(|work| work.part == choice) else { continue };
+            // In the order of parts, as all lists here are.
+            let Ok(place) = works.binary_search_by_key(&choice, |work| work.part) else { continue };
+            let work = &mut works[place];
             if target.replace(choice) != Some(choice) {
                 work.found.pixel =
                     html::find(work.body.text(), work.encoding, None, true).ok().and_then(|found| found.pixel);
