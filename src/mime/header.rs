@@ -25,8 +25,8 @@ impl Field {
     }
 }
 
-/// The fields in `block` of `message`, in order. A line that is no field (no colon, or no name before it) is passed
-/// over: it stays where it is and means nothing.
+/// The fields in `block` of `message`, in order. A line that is no field (no colon, or no name of printable ASCII
+/// before it) is passed over: it stays where it is and means nothing here, but to other readers it ends the header.
 pub fn fields(message: &[u8], block: Range<usize>) -> impl Iterator<Item = Field> + '_ {
     let mut at = block.start;
     std::iter::from_fn(move || {
@@ -48,7 +48,7 @@ fn split(message: &[u8], span: Range<usize>) -> Option<Field> {
     let line = &message[span.clone()];
     let colon = memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();
-    if name.is_empty() || !name.iter().all(|b| matches!(b, 0x21..=0x7e | 0x80..)) {
+    if name.is_empty() || !name.iter().all(|b| matches!(b, 0x21..=0x7e)) {
         return None;
     }
     let value = span.start + colon + 1..span.end - line_end(line);
@@ -79,7 +79,7 @@ pub fn unfold(value: &[u8]) -> String {
 /// The one token of a value such as that of Content-Transfer-Encoding, in lower case, without comments. What is more
 /// than a token stays in, so that it equals no known one.
 pub fn token(value: &[u8]) -> String {
-    let mut rest = Reader { bytes: value, at: 0 };
+    let mut rest = Reader::new(value);
     let mut out = Vec::new();
     while let Some(byte) = rest.next_outside_comments() {
         out.push(byte.to_ascii_lowercase());
@@ -94,7 +94,8 @@ pub struct Parameterized {
     pub value: String,
     /// Names in lower case. RFC 2231 continuations are joined, `%XX` of extended values decoded.
     parameters: Vec<(String, Vec<u8>)>,
-    /// A parameter was given twice with different values: readers disagree about which counts.
+    /// A parameter was given twice with different values or has more behind its quotes, a semicolon is missing, or
+    /// the value has characters that no token has (RFC 2045 §5.1): readers disagree about what counts.
     pub ambiguous: bool,
 }
 
@@ -106,7 +107,7 @@ impl Parameterized {
 
     /// Parses a value with parameters. Never fails: what cannot be read is left out.
     pub fn parse(value: &[u8]) -> Self {
-        let mut reader = Reader { bytes: value, at: 0 };
+        let mut reader = Reader::new(value);
         let mut main = Vec::new();
         let mut gap = false;
         while let Some(byte) = reader.next_outside_comments() {
@@ -116,6 +117,7 @@ impl Parameterized {
                 // `text/html charset=utf-8`: the semicolon was forgotten.
                 _ if gap && byte != b'/' && main.last() != Some(&b'/') => {
                     reader.at -= 1;
+                    reader.strange = true;
                     break;
                 }
                 _ => {
@@ -130,6 +132,8 @@ impl Parameterized {
             raw.extend(parameter);
         }
         let (parameters, ambiguous) = join_continuations(raw);
+        let odd = |b: &u8| !b.is_ascii_graphic() || b"()<>@,:\\\"[]?=".contains(b);
+        let ambiguous = ambiguous || reader.strange || main.iter().any(odd);
         Self { value: String::from_utf8_lossy(&main).into_owned(), parameters, ambiguous }
     }
 }
@@ -140,6 +144,14 @@ const MAX_PARAMETERS: usize = 200;
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// There was something behind a quoted value, or a semicolon missing.
+    strange: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, strange: false }
+    }
 }
 
 impl Reader<'_> {
@@ -188,8 +200,12 @@ impl Reader<'_> {
         if self.peek() == Some(b'"') {
             self.at += 1;
             self.quoted(&mut value);
-            // Whatever stands between the closing quote and the next semicolon is nothing.
-            while !matches!(self.next_outside_comments(), None | Some(b';')) {}
+            // Of what stands between the closing quote and the next semicolon readers make this and that.
+            while let Some(byte) = self.next_outside_comments()
+                && byte != b';'
+            {
+                self.strange |= !byte.is_ascii_whitespace();
+            }
         } else {
             while let Some(byte) = self.next_outside_comments() {
                 if byte == b';' {
@@ -308,7 +324,11 @@ mod tests {
             assert_eq!(got, *parameters, "{text}");
         }
         assert!(Parameterized::parse(b"multipart/mixed; boundary=a; boundary=b").ambiguous);
+        assert!(Parameterized::parse(b"multipart/mixed; boundary=\"a\" b; c=d").ambiguous);
+        assert!(Parameterized::parse(b"multipart/mixed boundary=a").ambiguous);
+        assert!(Parameterized::parse(b"multipart/mixed><p>; boundary=a").ambiguous);
         assert!(!Parameterized::parse(b"multipart/mixed; boundary=a; boundary=a").ambiguous);
+        assert!(!Parameterized::parse(b"multipart/mixed; boundary=\"a\" (b) ; c=d").ambiguous);
     }
 
     #[test]

@@ -26,8 +26,10 @@ pub enum Broken {
     NoClosingBoundary,
     /// A multipart without a usable `boundary` parameter (RFC 2046 §5.1.1).
     NoBoundary,
-    /// Header fields that contradict each other, such as two Content-Types of one multipart.
+    /// A header of a multipart that readers see differently, such as one with two Content-Types.
     Contradiction,
+    /// A multipart whose delimiters could as well be those of one around it.
+    SharedBoundary,
     /// A multipart with a transfer encoding other than 7bit, 8bit or binary (RFC 2045 §6.4).
     EncodedMultipart,
     TooDeep,
@@ -61,7 +63,8 @@ pub struct Part {
     /// Content-Disposition's type in lower case.
     pub disposition: Option<String>,
     pub content_id: Option<Range<usize>>,
-    /// Fields that should stand once stand twice and differ; readers disagree about which counts.
+    /// Fields that should stand once stand twice and differ, or there is a line that is no field, with which the header
+    /// ends for some: readers disagree about what counts.
     pub contradictory: bool,
 }
 
@@ -189,6 +192,11 @@ fn open(message: &[u8], parts: &[Part], index: usize, stack: &mut Vec<Open>) -> 
     if boundary.is_empty() || boundary.len() > 200 || part.body.start > message.len() {
         return Err(Broken::NoBoundary);
     }
+    // `--x--` closes x, and opens a part of `x--`.
+    let collide = |a: &[u8], b: &[u8]| a.strip_prefix(b).is_some_and(|rest| matches!(rest, b"" | b"--"));
+    if stack.iter().any(|outer| collide(boundary, &outer.boundary) || collide(&outer.boundary, boundary)) {
+        return Err(Broken::SharedBoundary);
+    }
     stack.push(Open { part: index, boundary: boundary.into(), child: None });
     Ok(())
 }
@@ -221,7 +229,9 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
     };
     let mut content: Option<Field> = None;
     let mut disposition: Option<Field> = None;
-    for field in fields(message, header) {
+    let mut covered = 0;
+    for field in fields(message, header.clone()) {
+        covered += field.span.len();
         // "Content-" costs one comparison for the many fields that matter to nobody here.
         let name = &message[field.name.clone()];
         if name.len() < 10 || !name[..8].eq_ignore_ascii_case(b"content-") {
@@ -247,6 +257,7 @@ fn read_part(message: &[u8], header: Range<usize>, body: usize, parent: Option<u
             part.content_id = Some(field.value);
         }
     }
+    part.contradictory |= covered < header.len();
     if let Some(field) = content {
         part.content = Parameterized::parse(&message[field.value]);
     }
@@ -314,6 +325,13 @@ mod tests {
     fn broken() {
         let deep: String =
             (0..200).map(|i| format!("Content-Type: multipart/mixed; boundary=b{i}\n\n--b{i}\n")).collect();
+        let nested = |outer: &str, inner: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary={outer}\n\n--{outer}\n\
+                 Content-Type: multipart/alternative; boundary={inner}\n\n\
+                 --{inner}\n\nx\n--{inner}--\n\n--{outer}\n\ny\n--{outer}--\n"
+            )
+        };
         let many = format!("Content-Type: multipart/mixed; boundary=b\n\n{}--b--", "--b\n\n".repeat(20_000));
         let table = [
             ("Content-Type: multipart/mixed\n\n", Broken::NoBoundary),
@@ -322,6 +340,8 @@ mod tests {
             ("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--y", Broken::NoClosingBoundary),
             ("Content-Type: multipart/mixed; boundary=b; boundary=c\n\n--b--", Broken::Contradiction),
             ("Content-Type: text/html\nContent-Type: multipart/mixed; boundary=b\n\n--b--", Broken::Contradiction),
+            ("no field\nContent-Type: multipart/mixed; boundary=b\n\n--b--", Broken::Contradiction),
+            ("Content-Type: multipart/mixed; boundary=\"b\" c\n\n--b--", Broken::Contradiction),
             (
                 "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n",
                 Broken::EncodedMultipart,
@@ -330,6 +350,10 @@ mod tests {
                 "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n--a--",
                 Broken::NoClosingBoundary,
             ),
+            // Seen from a mail program for the Macintosh, and from a worm.
+            (&nested("b", "b"), Broken::SharedBoundary),
+            (&nested("b", "b--"), Broken::SharedBoundary),
+            (&nested("b--", "b"), Broken::SharedBoundary),
             (&deep, Broken::TooDeep),
             (&many, Broken::TooManyParts),
         ];

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr_iter, memchr3};
 
 /// An encoded line has at most so many octets, line end not counted (RFC 2045 §6.7 rule 5, §6.8).
 pub const MAX_ENCODED_LINE: usize = 76;
@@ -18,11 +18,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
+/// Octets of an encoded line that the way back may have to walk; in longer ones there are places to start from.
+const STRIDE: usize = 256;
+
 /// A decoded body and the way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
     pub bytes: Vec<u8>,
-    /// Where lines begin: (offset in what `bytes` counts, offset in the encoded body), both ascending, and the end of
+    /// Where lines begin, and places inside long ones: (offset in what `bytes` counts, offset in the encoded body), both ascending, and the end of
     /// the content last. For quoted-printable the first counts decoded octets, for base64 its characters.
     lines: Vec<(usize, usize)>,
 }
@@ -56,20 +59,46 @@ pub fn decode_quoted_printable(body: &[u8]) -> Result<Decoded, Undecodable> {
         if soft {
             text = &text[..text.len() - 1];
         }
+        let mut from = line.start;
+        while text.len() > STRIDE {
+            let (chunk, rest) = text.split_at(whole_units(text, STRIDE));
+            unescape(chunk, &mut bytes)?;
+            from += chunk.len();
+            lines.push((bytes.len(), from));
+            text = rest;
+        }
         unescape(text, &mut bytes)?;
         if !soft && has_end {
             bytes.extend_from_slice(if crlf { b"\r\n" } else { b"\n" });
         }
         at = end;
+        if lines.len() > most_lines(body) {
+            return Err(Undecodable);
+        }
         if at == body.len() {
             // Nothing may be put behind an `=` that ends the body, nor behind white space that does not count.
-            lines.push((bytes.len(), if has_end { end } else { line.start + text.len() }));
+            lines.push((bytes.len(), if has_end { end } else { from + text.len() }));
         }
     }
     if lines.is_empty() {
         lines.push((0, 0));
     }
     Ok(Decoded { bytes, lines })
+}
+
+/// Lines may be so short on average: the map takes more memory than the body when they are shorter. No mail program
+/// writes any such.
+fn most_lines(body: &[u8]) -> usize {
+    10_000 + body.len() / 4
+}
+
+/// How many of the first `count` octets of a quoted-printable line do not cut an escape.
+fn whole_units(text: &[u8], count: usize) -> usize {
+    match text[..count] {
+        [.., b'='] => count - 1,
+        [.., b'=', _] => count - 2,
+        _ => count,
+    }
 }
 
 fn unescape(text: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
@@ -149,11 +178,13 @@ pub fn decode_base64(body: &[u8]) -> Result<Decoded, Undecodable> {
             at += 1;
             continue;
         }
-        let line = memchr(b'\n', &body[at..]).map_or(body.len(), |offset| at + offset);
-        let run = body[at..line].trim_ascii_end();
         // Blanks inside a line are rare; such a line is taken word by word.
-        let run = memchr2(b' ', b'\t', run).map_or(run, |blank| &run[..blank]);
+        let end_of_run = memchr3(b'\n', b' ', b'\t', &body[at..]).map_or(body.len(), |offset| at + offset);
+        let run = body[at..end_of_run].trim_ascii_end();
         lines.push((text.len(), at));
+        if lines.len() > most_lines(body) {
+            return Err(Undecodable);
+        }
         text.extend_from_slice(run);
         at += run.len();
         end = at;
@@ -259,6 +290,16 @@ mod tests {
         let ends: Vec<usize> = (1..6).map(|i| decoded.encoded_end(body, i)).collect();
         assert_eq!(ends, [1, 2, 5, 12, 13]);
         assert_eq!(decoded.encoded_start(body, 8), body.len() - 1);
+        // Places inside a long line, wherever the escapes fall.
+        for shift in 0..3 {
+            let body = ["a".repeat(shift).as_str(), &"=3D".repeat(300), "=\n", &"b".repeat(600), "  "].concat();
+            let decoded = decode_quoted_printable(body.as_bytes()).unwrap();
+            for offset in 0..=decoded.bytes.len() {
+                let escapes = offset.saturating_sub(shift).min(300);
+                let soft = if escapes == 300 { 2 } else { 0 };
+                assert_eq!(decoded.encoded_start(body.as_bytes(), offset), offset + 2 * escapes + soft);
+            }
+        }
     }
 
     #[test]

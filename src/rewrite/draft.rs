@@ -78,6 +78,8 @@ impl Draft {
             draft.links.clear();
             let report = &mut draft.report;
             (report.skipped, report.pixel) = (Some(reason), Pixel::Skipped(reason));
+            // One reason a message: what was counted up to here is told by it, or no longer matters.
+            report.parts_skipped.clear();
             report.notes.clear();
         }
         draft
@@ -133,15 +135,18 @@ impl Draft {
         let mut html = Vec::new();
         let mut reasons: Vec<Option<SkipReason>> = Vec::with_capacity(parts.len());
         for part in parts {
-            let reason = part.parent.and_then(|parent| reasons[parent]).or_else(|| untouchable(part));
+            let inherited = part.parent.and_then(|parent| reasons[parent]);
+            let reason = inherited.or_else(|| untouchable(part));
             reasons.push(reason);
             match reason {
                 Some(reason) if part.parent.is_none() => return Err(reason),
                 // Of the many attachments only those count that would have been rewritten.
                 Some(SkipReason::Attachment) if part.media() != "text/html" => {}
-                Some(_) if part.is_multipart() => {}
+                // To the sender, what is signed, encrypted or a report is one thing.
+                Some(SkipReason::SignedPart | SkipReason::EncryptedPart | SkipReason::Report)
+                    if inherited.is_some() => {}
                 Some(reason) => self.report.skip_part(reason),
-                None if part.media() == "text/html" && has_no_room(part) => {}
+                None if part.media() == "text/html" && has_no_room(message, part) => {}
                 None if part.media() == "text/html" => html.push(reasons.len() - 1),
                 None if part.media().starts_with("text/") && has_pgp(message, part) => {
                     return Err(SkipReason::InlinePgp);
@@ -182,10 +187,12 @@ impl Draft {
                 }
             }
         }
-        works.retain(|work| !broken.contains(&work.part));
+        works.retain(|work| broken.binary_search(&work.part).is_err());
         // Where the part of choice has no place for the pixel, the next one may have.
         for choice in preference {
-            let Some(work) = works.iter_mut().find(|work| work.part == choice) else { continue };
+            // In the order of parts, as all lists here are.
+            let Ok(place) = works.binary_search_by_key(&choice, |work| work.part) else { continue };
+            let work = &mut works[place];
             if target.replace(choice) != Some(choice) {
                 work.found.pixel =
                     html::find(work.body.text(), work.encoding, None, true).ok().and_then(|found| found.pixel);
@@ -318,9 +325,10 @@ fn untouchable(part: &Part) -> Option<SkipReason> {
     }
 }
 
-/// True for an empty body that has no line of its own: the next boundary, or the header, begins right there.
-fn has_no_room(part: &Part) -> bool {
-    part.body.is_empty() && (part.parent.is_some() || part.body.start == part.header.end)
+/// True for an empty body that has no line of its own: the header ends, or the next boundary begins, right there.
+fn has_no_room(message: &[u8], part: &Part) -> bool {
+    let at_boundary = || part.parent.is_some() && message[part.body.start..].starts_with(b"--");
+    part.body.is_empty() && (part.body.start == part.header.end || at_boundary())
 }
 
 /// The text of an HTML part and its charset.

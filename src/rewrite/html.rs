@@ -11,7 +11,7 @@ use lol_html::{
 };
 use memchr::{memchr2_iter, memmem, memrchr};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -80,6 +80,8 @@ static LINKS: LazyLock<Selector> = LazyLock::new(|| {
     format!("a[href], area[href]{vml}").parse().expect("a constant selector")
 });
 static NOSCRIPT: LazyLock<Selector> = LazyLock::new(|| "noscript".parse().expect("a constant selector"));
+/// In these a browser drops an image or keeps it back. No end tag but their own closes them.
+static HIDING: LazyLock<Selector> = LazyLock::new(|| "select, template".parse().expect("a constant selector"));
 static PROBE_ELEMENT: LazyLock<Selector> = LazyLock::new(|| PROBE_NAME.parse().expect("a constant selector"));
 
 const PROBE_NAME: &str = "x-trackpost-probe";
@@ -165,6 +167,7 @@ fn run(
             ))
             .append_document_content_handler(DocumentContentHandlers::default().comments(on_comment));
     }
+    let hides_from = Cell::new(None);
     if probe.is_some() {
         let on_probe = |element: &mut Element<'_, '_>| {
             // In SVG or MathML the pixel would break out and change the tree.
@@ -172,10 +175,22 @@ fn run(
             pass.borrow_mut().probe_seen |= at_home && Some(element.source_location().bytes().start) == probe;
             Ok(())
         };
-        settings = settings.append_element_content_handler((
-            Cow::Borrowed(&*PROBE_ELEMENT),
-            ElementContentHandlers::default().element(on_probe),
-        ));
+        let on_hiding = |element: &mut Element<'_, '_>| {
+            let start = element.source_location().bytes().start;
+            if Some(start) < probe {
+                hides_from.set(Some(start));
+            }
+            Ok(())
+        };
+        settings = settings
+            .append_element_content_handler((
+                Cow::Borrowed(&*PROBE_ELEMENT),
+                ElementContentHandlers::default().element(on_probe),
+            ))
+            .append_element_content_handler((
+                Cow::Borrowed(&*HIDING),
+                ElementContentHandlers::default().element(on_hiding),
+            ));
     }
     let mut parser = HtmlRewriter::new(settings, |_: &[u8]| {});
     let (head, tail) = html.split_at(probe.unwrap_or(html.len()));
@@ -191,7 +206,11 @@ fn run(
         }
     };
     match result {
-        Ok(()) => Ok(pass.into_inner()),
+        Ok(()) => {
+            let pass = pass.into_inner();
+            let hidden = hides_from.get().zip(probe).is_some_and(|(start, place)| !closes(&html[start..place]));
+            Ok(Pass { probe_seen: pass.probe_seen && !hidden, ..pass })
+        }
         Err(_) if *too_many.borrow() => Err(HtmlError::TooManyLinks),
         Err(_) => Err(HtmlError::Ambiguous),
     }
@@ -216,6 +235,12 @@ fn site(html: &[u8], element: &Element<'_, '_>, shift: Shift) -> Option<Site> {
         }
     }
     Some(Site { value: value?, excluded, fragile: false })
+}
+
+/// Whether the element that begins `html` is closed in it, as far as its name tells.
+fn closes(html: &[u8]) -> bool {
+    let length = html.iter().skip(1).take_while(|b| b.is_ascii_alphabetic()).count();
+    last_end_tag(html, &html[1..1 + length]).is_some()
 }
 
 /// Attributes by which senders exclude a link, here and at other providers.
@@ -295,7 +320,9 @@ enum Stage {
     Body,
     Html,
     End,
-    /// Before a tag or comment that the end cuts off.
+    /// Before a comment that nothing closes.
+    Comment,
+    /// Before a tag that the end cuts off.
     Tag,
     Done,
 }
@@ -318,9 +345,18 @@ impl Places {
                 Stage::Body => b"body",
                 Stage::Html => b"html",
                 Stage::End => {
-                    self.stage = Stage::Tag;
+                    self.stage = Stage::Comment;
                     // Before the last line end, so that a message still ends with one.
+                    self.tries = 0;
                     return Some(html.trim_ascii_end().len());
+                }
+                Stage::Comment => {
+                    self.stage = Stage::Tag;
+                    let closed = memmem::rfind(html, b"-->").unwrap_or(0);
+                    match memmem::find(&html[closed..], b"<!--") {
+                        Some(at) => return Some(closed + at),
+                        None => continue,
+                    }
                 }
                 Stage::Tag => {
                     self.tries += 1;
@@ -463,6 +499,11 @@ mod tests {
             ("<body>a</body><!--[if mso]></body><![endif]-->", Some("</body><!--[if mso]></body><![endif]-->")),
             ("a</bodyguard>", Some("")),
             ("a<!-- b", Some("<!-- b")),
+            ("<!-- --><p>a<!--[if mso]><p><p><p><p><style></body>", Some("<!--[if mso]><p><p><p><p><style></body>")),
+            ("<p>a<!-- --><select></body>", Some("<select></body>")),
+            ("<p>a<template></body></html>", Some("<template></body></html>")),
+            ("<ul><li>a<select></ul></body>", Some("<select></ul></body>")),
+            ("<p>a<select></select><template></template></body>", Some("</body>")),
             ("a<p title='b", Some("<p title='b")),
             ("<head><title>a", None),
             ("a<textarea>b", None),

@@ -16,16 +16,16 @@ padding:0!important;border:0!important\">";
 /// The HTML parts among `html` (indices into `parts`), the one for the pixel first: the last that is shown, then
 /// those before it, then those that are not shown as a body of their own.
 pub(super) fn preference(message: &[u8], parts: &[Part], html: &[usize]) -> Vec<usize> {
-    let (shown, rest): (Vec<usize>, Vec<usize>) =
-        html.iter().rev().partition(|&&index| is_shown(message, parts, index));
+    let roots = roots(message, parts);
+    let (shown, rest): (Vec<usize>, Vec<usize>) = html.iter().rev().partition(|&&index| is_shown(parts, &roots, index));
     [shown, rest].concat()
 }
 
 /// False for what stands in a multipart/related beside its root (RFC 2387 §3.2), such as the page of a frame.
-fn is_shown(message: &[u8], parts: &[Part], index: usize) -> bool {
+fn is_shown(parts: &[Part], roots: &[Option<usize>], index: usize) -> bool {
     let mut child = index;
     while let Some(parent) = parts[child].parent {
-        if parts[parent].media() == "multipart/related" && root(message, parts, parent) != Some(child) {
+        if parts[parent].media() == "multipart/related" && roots[parent] != Some(child) {
             return false;
         }
         child = parent;
@@ -33,14 +33,21 @@ fn is_shown(message: &[u8], parts: &[Part], index: usize) -> bool {
     true
 }
 
-fn root(message: &[u8], parts: &[Part], related: usize) -> Option<usize> {
-    let mut children = (related + 1..parts.len()).filter(|&index| parts[index].parent == Some(related));
-    let start = parts[related].content.parameter("start").map(<[u8]>::trim_ascii);
-    let named = |index: &usize| {
-        let id = parts[*index].content_id.clone().map(|span| message[span].trim_ascii());
-        start.is_some() && id == start
-    };
-    children.clone().find(named).or_else(|| children.next())
+/// The root of each multipart/related, by its index: the part that `start` names, else the first.
+fn roots(message: &[u8], parts: &[Part]) -> Vec<Option<usize>> {
+    let mut roots = vec![None; parts.len()];
+    let mut named = vec![false; parts.len()];
+    for (index, part) in parts.iter().enumerate() {
+        let Some(parent) = part.parent.filter(|&parent| parts[parent].media() == "multipart/related") else { continue };
+        let start = parts[parent].content.parameter("start").map(<[u8]>::trim_ascii);
+        let id = part.content_id.clone().map(|span| message[span].trim_ascii());
+        if start.is_some() && id == start && !named[parent] {
+            (roots[parent], named[parent]) = (Some(index), true);
+        } else if roots[parent].is_none() {
+            roots[parent] = Some(index);
+        }
+    }
+    roots
 }
 
 #[cfg(test)]

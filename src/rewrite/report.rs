@@ -98,6 +98,7 @@ impl From<Broken> for SkipReason {
             | Broken::NoClosingBoundary
             | Broken::NoBoundary
             | Broken::Contradiction
+            | Broken::SharedBoundary
             | Broken::EncodedMultipart => Self::BrokenStructure,
             Broken::TooDeep => Self::TooDeep,
             Broken::TooManyParts => Self::TooManyParts,
@@ -150,7 +151,7 @@ pub enum LinkOutcome {
 /// The report of one message. Bytes are those of one copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Why the whole message was left alone; then nothing else was counted beyond the point where that showed.
+    /// Why the whole message was left alone; then no parts and links are counted as skipped.
     pub skipped: Option<SkipReason>,
     pub parts: u32,
     pub parts_skipped: BTreeMap<SkipReason, u32>,

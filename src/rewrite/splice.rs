@@ -112,11 +112,11 @@ impl Splice {
         for (index, (edit, place)) in edits.iter().zip(&places).enumerate() {
             let joined = |a: usize, b: usize| memchr(b'\n', &encoded[a..b]).is_none();
             let first = index == 0 || !joined(places[index - 1].end, place.start);
-            let line = memrchr(b'\n', &encoded[..place.start]).map_or(0, |at| at + 1);
-            let mut column = first.then_some(place.start - line);
+            let line = || memrchr(b'\n', &encoded[..place.start]).map_or(0, |at| at + 1);
+            let mut column = first.then(|| place.start - line());
             if column.is_some_and(|column| column >= MAX_ENCODED_LINE) {
                 // A full line has no room for the soft break's `=`: its last octet moves to the next line.
-                let last = last_unit(&encoded[line..place.start]);
+                let last = last_unit(&encoded[line()..place.start]);
                 let cut = body.start + place.start - last;
                 self.replace(cut..cut, [Piece::SoftBreak]);
                 column = Some(last);
@@ -180,9 +180,13 @@ pub(super) fn passes(text: &[u8], edits: &[Edit], lengths: &Texts<'_>, limit: us
     while let Some(mut edit) = edits.next() {
         let start = memrchr(b'\n', &text[..edit.range.start]).map_or(0, |at| at + 1);
         let mut length = edit.range.start - start;
+        let mut end = line_end(text, edit.range.end);
         loop {
             length += lengths.length(edit.insert);
-            let end = line_end(text, edit.range.end);
+            // Once a line, unless the value that goes had line ends in it.
+            if edit.range.end > end {
+                end = line_end(text, edit.range.end);
+            }
             match edits.next_if(|next| next.range.start <= end) {
                 Some(next) => {
                     length += next.range.start - edit.range.end;

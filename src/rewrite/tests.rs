@@ -101,6 +101,9 @@ fn left_alone() {
         (single("Content-Type: text/html\r\nX-PM-TrackLinks: None\r\nX-PM-TrackOpens: false"), Some(AskedByHeader)),
         (single("Content-Type: text/html\r\nX-Mailgun-Track: no"), Some(AskedByHeader)),
         (single("Content-Type: text/plain\r\nContent-Type: text/html"), Some(BrokenStructure)),
+        (single("Content-Type: text/html\r\nno field"), Some(BrokenStructure)),
+        (single("Content-Type: text/html\r\nN\u{e4}me: x"), Some(BrokenStructure)),
+        (multi("mixed", "Content-Type: text/html;\r\ncharset=utf-8"), Some(BrokenStructure)),
         (single("Content-Type: message/rfc822"), Some(EmbeddedMessage)),
         (single("Content-Type: application/pkcs7-mime"), Some(Pkcs7)),
         (single("Content-Type: text/html\r\nContent-Disposition: attachment"), Some(Attachment)),
@@ -190,6 +193,33 @@ fn one_pixel_in_the_last_part_shown() {
     let (out, report) = copy(broken.as_bytes(), &policy(), 1, 0);
     assert!(String::from_utf8(out).unwrap().contains("\none<img"));
     assert_eq!(report.pixel, Pixel::Inserted);
+}
+
+#[test]
+fn an_empty_body_has_room_on_a_line_of_its_own() {
+    for way in [Way::Identity, Way::QuotedPrintable, Way::Base64] {
+        let message = |end: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n\
+                 Content-Transfer-Encoding: {}\r\n{end}--a--\r\n",
+                name(way)
+            )
+        };
+        for (end, pixel) in [("", 0), ("\r\n", 0), ("\r\n\r\n", 1), ("\r\n\r\n\r\n", 1)] {
+            let message = message(end);
+            let (out, report) = copy(message.as_bytes(), &policy(), 1, 0);
+            assert_eq!(report.pixel == Pixel::Inserted, pixel == 1, "{end:?}");
+            let parts = scan(&out).unwrap();
+            assert_eq!(parts.len(), 2);
+            let body = &out[parts[1].body.clone()];
+            let text = match way {
+                Way::Identity => body.to_vec(),
+                Way::QuotedPrintable => decode_quoted_printable(body).unwrap().bytes,
+                Way::Base64 => decode_base64(body).unwrap().bytes,
+            };
+            assert_eq!(undo(&text, 0).2, pixel, "{end:?}");
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ def closing(html):
     """</body> and </html> with their places, those in comments, raw text and tags left out."""
     token = re.compile(
         rb"<!--.*?(?:--!?>|\Z)|<(script|style|title|textarea|xmp|iframe|noembed|noframes)\b.*?(?:</\1\b|\Z)"
-        rb"|</(body|html)(?=[\s/>])[^>]*>|<[a-zA-Z](?:\"[^\"]*\"|'[^']*'|[^>\"'])*>",
+        rb"|</(body|html)(?=[\s/>])[^>]*>|</?[a-zA-Z](?:\"[^\"]*\"|'[^']*'|[^>\"'])*>",
         re.S | re.I,
     )
     return [(m[2].lower(), m.start()) for m in token.finditer(html) if m[2]]

@@ -31,7 +31,7 @@ def load(name):
 
 
 def names():
-    return sorted(path.stem for path in FOLDER.glob("*.eml"))
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def disagreements(name):

@@ -197,7 +197,7 @@ def _part(data, start, end, digest=False):
     part = Part(header, body, header_fields(data[header[0] : header[1]]))
     part.type = "message/rfc822" if digest else "text/plain"
     for name in ("content-type", "content-transfer-encoding", "content-disposition"):
-        if sum(f.name == name for f in part.fields) > 1:
+        if len({f.value.lower() for f in part.fields if f.name == name}) > 1:
             part.defects.append(f"several {name} fields")
     if any(not f.name for f in part.fields):
         part.defects.append("a line in the header that is no field")

@@ -57,7 +57,7 @@ def plan(data, policy):
     root = mime.parse(data)
     opens, clicks = asked(root, policy)
     if (opens, clicks) == (False, False):
-        return Plan("asked-by-header" if policy.open or policy.click else None)
+        return Plan("asked-by-header" if policy.open or policy.click else "disabled")
     reason = whole(root, data, policy)
     if reason:
         return Plan(reason)
@@ -114,7 +114,7 @@ def whole(root, data, policy):
         for limit in ("too-deep", "too-many-parts"):
             if limit in part.defects:
                 return limit
-        if part.defects:
+        if part.defects and part.type.startswith("multipart/"):
             return "broken-structure"
     if root.type == "multipart/report":
         return "report"
@@ -151,6 +151,8 @@ def leaf_reason(leaf, data):
         return "not-html"
     if leaf.disposition == "attachment":
         return "attachment"
+    if leaf.defects:
+        return "broken-structure"
     if leaf.encoding not in ("7bit", "8bit", "binary", "quoted-printable", "base64"):
         return "unknown-encoding"
     label = leaf.params.get("charset", "").strip()
