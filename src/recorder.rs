@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, watch};
 
 /// An unsettled message is written after this time.
 const UNSETTLED_MS: u64 = 2_000;
-const COMMIT_EVERY: Duration = Duration::from_millis(500);
+const COMMIT_EVERY: Duration = Duration::from_millis(1_000);
 /// Rows that are waiting force a commit.
 const MAX_WAITING: usize = 2_000;
 /// Records of the log that are read at once.
@@ -279,7 +279,7 @@ impl<'a> Fold<'a> {
 
     fn commit_is_due(&self, now: u64) -> bool {
         let waiting = self.rows.len() + self.hits.len();
-        waiting >= MAX_WAITING && self.committed.elapsed() > COMMIT_EVERY / 5
+        waiting >= MAX_WAITING && self.committed.elapsed() > COMMIT_EVERY / 4
             || waiting > 0 && self.committed.elapsed() > COMMIT_EVERY && self.has_ripe(now)
             || self.committed.elapsed() > COMMIT_EVERY * 20
     }

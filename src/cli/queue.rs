@@ -3,7 +3,6 @@
 use super::{ask, print_json, table};
 use crate::admin::Request;
 use crate::ops::{MessageView, QueueView};
-use crate::rewrite::Report;
 use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
@@ -93,7 +92,7 @@ fn show(message: MessageView) {
             println!("            {}", table::clean(&recipient.reply));
         }
     }
-    if let Some(Ok(report)) = message.report.map(serde_json::from_value::<Report>) {
+    if let Some(report) = message.report {
         println!();
         report.to_string().lines().for_each(|line| println!("  {}", table::clean(line)));
     }

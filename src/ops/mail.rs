@@ -4,6 +4,7 @@ use super::{OpError, Ops};
 use crate::event::Event;
 use crate::mail::{QueueId, Status};
 use crate::queue::Listed;
+use crate::rewrite::Report;
 use crate::spool::MessageHead;
 use crate::store::{self, MessageRow, Store};
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,7 @@ pub struct MessageView {
     pub size: u64,
     pub recipients: Vec<RecipientView>,
     /// The report of rewriting, once there is one.
-    pub report: Option<serde_json::Value>,
+    pub report: Option<Report>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +122,7 @@ fn listed(message: &Listed) -> MessageView {
 
 fn stored(id: &QueueId, row: &MessageRow) -> MessageView {
     let recipients = row.recipients.iter().map(|r| (r.status, &*r.reply, r.at));
-    let report = row.report.as_deref().and_then(|report| serde_json::from_slice(report).ok());
+    let report = row.report.as_deref().and_then(|report| postcard::from_bytes(report).ok());
     view(id, &row.head, recipients, report)
 }
 
@@ -129,7 +130,7 @@ fn view<'a>(
     id: &QueueId,
     head: &Arc<MessageHead>,
     recipients: impl Iterator<Item = (Status, &'a str, u64)>,
-    report: Option<serde_json::Value>,
+    report: Option<Report>,
 ) -> MessageView {
     let recipients = head.envelope.recipients.iter().zip(recipients).map(|(recipient, (status, reply, at))| {
         let (name, attempts, next) = match status {
