@@ -114,7 +114,7 @@ def whole(root, data, policy):
         for limit in ("too-deep", "too-many-parts"):
             if limit in part.defects:
                 return limit
-        if part.defects and part.type.startswith("multipart/"):
+        if part.defects and (part is root or part.type.startswith("multipart/")):
             return "broken-structure"
     if root.type == "multipart/report":
         return "report"
