@@ -10,6 +10,7 @@ use crate::mime::header_facts;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::settings::Settings;
 use crate::spool::{AppendError, Entry, Log, MessageHead};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +27,12 @@ pub struct Intake {
     pub queue: Arc<Queue>,
     pub settings: Arc<Settings>,
     pub hostname: Box<str>,
+    pub rules: ArcSwap<Rules>,
+}
+
+/// What is taken; may be swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
     /// Mail whose From domain is not set up is refused (`unknown_domains = "reject"`).
     pub reject_unknown: bool,
     /// Messages that may wait in the queue.
@@ -59,7 +66,7 @@ impl Intake {
     pub fn refusal(&self) -> Option<Refusal> {
         if self.log.is_full() {
             Some(Refusal::DiskFull)
-        } else if self.queue.len() >= self.max_messages {
+        } else if self.queue.len() >= self.rules.load().max_messages {
             Some(Refusal::QueueFull)
         } else {
             None
@@ -72,7 +79,7 @@ impl Intake {
         if facts.received > MAX_RECEIVED {
             return Err(Refusal::Loop);
         }
-        if self.reject_unknown {
+        if self.rules.load().reject_unknown {
             let settings = self.settings.snapshot();
             if !facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain)) {
                 return Err(Refusal::UnknownDomain);

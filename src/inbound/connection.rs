@@ -1,7 +1,7 @@
 //! One connection: bytes to the session, its replies back, its events answered.
 
 use super::memory::Share;
-use super::{Inbound, Memory};
+use super::{Inbound, Memory, Rules};
 use crate::intake::Origin;
 use crate::mail::{Enhanced, Reply};
 use crate::smtp::{Event, Phase, Session};
@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::ready;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -29,7 +30,9 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client: IpAddr,
     stop: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection { inbound, session, stream, client, share: None, declared: None, data_began: None };
+    let rules = inbound.rules.load_full();
+    let mut connection =
+        Connection { inbound, rules, session, stream, client, share: None, declared: None, data_began: None };
     if let Err(e) = connection.talk(stop).await {
         tracing::debug!(%client, "connection lost: {e}");
     }
@@ -37,6 +40,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 
 struct Connection<'a, S> {
     inbound: &'a Inbound,
+    /// As they were when the connection began.
+    rules: Arc<Rules>,
     session: Session,
     stream: S,
     client: IpAddr,
@@ -117,6 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if self.session.phase() == Phase::Data {
                 self.make_room().await;
             } else if self.session.phase() == Phase::Command {
+                // A message that was refused at its end gives its memory back here.
+                self.share = None;
                 self.session.set_mail_refusal(self.inbound.intake.refusal().map(|refusal| refusal.reply()));
             }
             if rest.is_empty() || self.session.is_closed() {
@@ -155,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let memory: &Memory = &self.inbound.memory;
         if memory.cover(share, next, self.declared).await.is_err() {
             // The rest is read and dropped; the answer comes at its end.
-            self.session.timed_out();
+            self.session.give_up_data(no_room());
             self.share = None;
         }
     }
@@ -165,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(());
         }
         let written =
-            tokio::time::timeout(self.inbound.timeouts.write, self.stream.write_all(self.session.output())).await;
+            tokio::time::timeout(self.rules.timeouts.write, self.stream.write_all(self.session.output())).await;
         written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.session.output().clear();
         Ok(())
@@ -173,14 +180,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn time_limit(&self) -> Duration {
         match self.session.phase() {
-            Phase::Data => self.inbound.timeouts.data_block,
-            Phase::Command | Phase::Answering => self.inbound.timeouts.command,
+            Phase::Data => self.rules.timeouts.data_block,
+            Phase::Command | Phase::Answering => self.rules.timeouts.command,
         }
     }
 
     fn is_too_slow(&self) -> bool {
         let Some(began) = self.data_began.filter(|_| self.session.phase() == Phase::Data) else { return false };
-        self.inbound.timeouts.is_too_slow(self.session.data_len(), began.elapsed())
+        self.rules.timeouts.is_too_slow(self.session.data_len(), began.elapsed())
     }
 }
 

@@ -11,6 +11,7 @@ pub use memory::Memory;
 use crate::intake::Intake;
 use crate::mail::{Enhanced, Reply};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,17 +24,30 @@ use tokio::task::JoinSet;
 /// One listener, bound.
 pub struct Listener {
     pub socket: TcpListener,
+    /// May be swapped; sessions begun before keep what they began with.
+    pub terms: Arc<ArcSwap<Terms>>,
+}
+
+/// What a listener offers, and to whom.
+pub struct Terms {
     pub session: Arc<SessionConfig>,
     pub trusted_networks: Vec<IpNet>,
+}
+
+/// Limits of all connections; they may be swapped.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub timeouts: Timeouts,
+    pub max_connections: usize,
+    /// Of one IPv4 address, or one IPv6 /64.
+    pub max_connections_per_client: usize,
 }
 
 /// What the connections of all listeners share.
 pub struct Inbound {
     pub intake: Arc<Intake>,
     pub memory: Memory,
-    pub timeouts: Timeouts,
-    pub max_connections: usize,
-    pub max_connections_per_client: usize,
+    pub rules: ArcSwap<Rules>,
     connected: Mutex<Connected>,
 }
 
@@ -47,23 +61,9 @@ struct Connected {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Inbound {
-    pub fn new(intake: Arc<Intake>, memory: Memory, timeouts: Timeouts, limits: ConnectionLimits) -> Self {
-        Self {
-            intake,
-            memory,
-            timeouts,
-            max_connections: limits.all,
-            max_connections_per_client: limits.per_client,
-            connected: Mutex::default(),
-        }
+    pub fn new(intake: Arc<Intake>, memory: Memory, rules: Rules) -> Self {
+        Self { intake, memory, rules: ArcSwap::from_pointee(rules), connected: Mutex::default() }
     }
-}
-
-/// How many may be connected.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    pub all: usize,
-    pub per_client: usize,
 }
 
 /// Serves one listener until `stop`, then waits for its sessions, each of which ends when it is idle.
@@ -104,8 +104,9 @@ async fn greet_and_run(
     if let Err(e) = stream.set_nodelay(true) {
         return tracing::debug!("a connection was gone before it began: {e}");
     }
-    let trusted = listener.trusted_networks.iter().any(|network| network.contains(&client));
-    let mut session = Session::new(Arc::clone(&listener.session), Peer { address: client, trusted, tls: false });
+    let terms = listener.terms.load_full();
+    let trusted = terms.trusted_networks.iter().any(|network| network.contains(&client));
+    let mut session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: false });
     let admitted = inbound.admit(client);
     match &admitted {
         Err(reply) => session.refuse(reply.clone()),
@@ -127,12 +128,13 @@ fn has_spoken(stream: &TcpStream) -> bool {
 impl Inbound {
     fn admit(&self, client: IpAddr) -> Result<Admitted<'_>, Reply> {
         let client = counted_as(client);
+        let rules = self.rules.load();
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if connected.all >= self.max_connections {
+        if connected.all >= rules.max_connections {
             return Err(Reply::new(421, Enhanced(4, 3, 2), "Too many connections, try again later"));
         }
         let by_client = connected.by_client.entry(client).or_default();
-        if *by_client >= self.max_connections_per_client {
+        if *by_client >= rules.max_connections_per_client {
             return Err(Reply::new(421, Enhanced(4, 7, 0), "Too many connections from your address"));
         }
         *by_client += 1;

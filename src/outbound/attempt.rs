@@ -268,10 +268,11 @@ impl Run<'_> {
     fn put_off(&self, recipient: u16, attempts: u32, why: &str) -> Outcome {
         let (now, attempts) = (clock::unix_ms(), attempts.saturating_add(1));
         let dice = u32::from_ne_bytes(clock::random());
-        let status = match after_failure(&self.outbound.schedule, self.head.accepted_at, now, attempts, dice) {
-            Next::RetryAt(next) => Status::Deferred { attempts, next },
-            Next::GiveUp => Status::Bounced,
-        };
+        let status =
+            match after_failure(&self.outbound.delivery.load().schedule, self.head.accepted_at, now, attempts, dice) {
+                Next::RetryAt(next) => Status::Deferred { attempts, next },
+                Next::GiveUp => Status::Bounced,
+            };
         Outcome { recipient, status, reply: shortened(why), at: now }
     }
 

@@ -26,4 +26,4 @@ pub use open::{OpenError, OpenErrorKind};
 pub use route::{Route, Routes, Style};
 pub use tls::{TlsError, TlsMode, client_tls};
 pub use transaction::{Broken, Transaction};
-pub use workers::{Outbound, run};
+pub use workers::{Delivery, Outbound, run};

@@ -30,7 +30,8 @@ pub struct Route {
 pub struct Routes {
     settings: Arc<Settings>,
     signer: Arc<ArcSwap<Signer>>,
-    style: Style,
+    /// May be swapped.
+    pub style: ArcSwap<Style>,
     known: Mutex<Known>,
 }
 
@@ -38,6 +39,7 @@ pub struct Routes {
 struct Known {
     version: u64,
     signer: Option<Arc<Signer>>,
+    style: Option<Arc<Style>>,
     routes: HashMap<Box<str>, Arc<Route>>,
 }
 
@@ -46,23 +48,30 @@ const MAX_KNOWN: usize = 10_000;
 
 impl Routes {
     pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, style: Style) -> Self {
-        Self { settings, signer, style, known: Mutex::default() }
+        Self { settings, signer, style: ArcSwap::from_pointee(style), known: Mutex::default() }
     }
 
     /// The route for mail whose From header names `domain`.
     pub fn of(&self, domain: Option<&str>) -> Arc<Route> {
         let settings = self.settings.snapshot();
-        let signer = self.signer.load_full();
+        let (signer, style) = (self.signer.load_full(), self.style.load_full());
         let name = domain.unwrap_or("");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let same_signer = known.signer.as_ref().is_some_and(|s| Arc::ptr_eq(s, &signer));
-        if known.version != settings.version || !same_signer || known.routes.len() > MAX_KNOWN {
-            *known = Known { version: settings.version, signer: Some(Arc::clone(&signer)), routes: HashMap::new() };
+        let same = known.version == settings.version
+            && known.signer.as_ref().is_some_and(|known| Arc::ptr_eq(known, &signer))
+            && known.style.as_ref().is_some_and(|known| Arc::ptr_eq(known, &style));
+        if !same || known.routes.len() > MAX_KNOWN {
+            *known = Known {
+                version: settings.version,
+                signer: Some(Arc::clone(&signer)),
+                style: Some(Arc::clone(&style)),
+                routes: HashMap::new(),
+            };
         }
         if let Some(route) = known.routes.get(name) {
             return Arc::clone(route);
         }
-        let tracking = self.tracking(&settings, name);
+        let tracking = tracking(&settings, &style, name);
         let signer = match &tracking {
             Tracking::Active(policy) => Some(signer.for_host(&policy.host)),
             Tracking::Off(_) => None,
@@ -71,36 +80,36 @@ impl Routes {
         known.routes.insert(name.into(), Arc::clone(&route));
         route
     }
+}
 
-    /// The four conditions of tracking, in the order in which an operator would mend them.
-    fn tracking(&self, settings: &Snapshot, name: &str) -> Tracking {
-        let Ok(name) = DomainName::parse(name) else { return Tracking::Off(OffReason::UnknownDomain) };
-        let Some(domain) = settings.domains.get(&name) else { return Tracking::Off(OffReason::UnknownDomain) };
-        if settings.tracking_off || settings.tracking_off_for.contains(&name) {
-            return Tracking::Off(OffReason::SwitchedOff);
-        }
-        if !domain.open_tracking && !domain.click_tracking {
-            return Tracking::Off(OffReason::Disabled);
-        }
-        if domain.tracking_subdomain().is_none() {
-            return Tracking::Off(OffReason::NoSubdomain);
-        }
-        let Some(active) = domain.active_subdomain() else { return Tracking::Off(OffReason::NotVerified) };
-        Tracking::Active(self.policy(domain, active.host.clone()))
+/// The four conditions of tracking, in the order in which an operator would mend them.
+fn tracking(settings: &Snapshot, style: &Style, name: &str) -> Tracking {
+    let Ok(name) = DomainName::parse(name) else { return Tracking::Off(OffReason::UnknownDomain) };
+    let Some(domain) = settings.domains.get(&name) else { return Tracking::Off(OffReason::UnknownDomain) };
+    if settings.tracking_off || settings.tracking_off_for.contains(&name) {
+        return Tracking::Off(OffReason::SwitchedOff);
     }
+    if !domain.open_tracking && !domain.click_tracking {
+        return Tracking::Off(OffReason::Disabled);
+    }
+    if domain.tracking_subdomain().is_none() {
+        return Tracking::Off(OffReason::NoSubdomain);
+    }
+    let Some(active) = domain.active_subdomain() else { return Tracking::Off(OffReason::NotVerified) };
+    Tracking::Active(policy(style, domain, active.host.clone()))
+}
 
-    fn policy(&self, domain: &SenderDomain, host: DomainName) -> Policy {
-        Policy {
-            domain: domain.name.clone(),
-            open: domain.open_tracking,
-            click: domain.click_tracking,
-            scheme: self.style.scheme,
-            host,
-            port: self.style.port,
-            own_hosts: domain.subdomains().iter().map(|s| s.host.clone()).collect(),
-            on_signed: self.style.on_signed,
-            signs: false,
-            limits: self.style.limits.clone(),
-        }
+fn policy(style: &Style, domain: &SenderDomain, host: DomainName) -> Policy {
+    Policy {
+        domain: domain.name.clone(),
+        open: domain.open_tracking,
+        click: domain.click_tracking,
+        scheme: style.scheme,
+        host,
+        port: style.port,
+        own_hosts: domain.subdomains().iter().map(|s| s.host.clone()).collect(),
+        on_signed: style.on_signed,
+        signs: false,
+        limits: style.limits.clone(),
     }
 }

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::retry::Schedule;
 use crate::spool::Log;
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,14 +18,20 @@ pub struct Outbound {
     pub log: Log,
     pub queue: Arc<Queue>,
     pub routes: Routes,
-    /// Tried in order. Never empty.
-    pub smarthosts: Vec<Smarthost>,
-    pub max_connections: usize,
-    pub schedule: Schedule,
+    /// May be swapped.
+    pub delivery: ArcSwap<Delivery>,
     /// Memory for messages over [`HOT_MESSAGE`] and their copies, in KiB.
     pub large: Arc<Semaphore>,
     /// Workers that wait for something to do.
     idle: AtomicUsize,
+}
+
+/// Where mail goes, and how patiently.
+pub struct Delivery {
+    /// Tried in order. Never empty.
+    pub smarthosts: Vec<Smarthost>,
+    pub max_connections: usize,
+    pub schedule: Schedule,
 }
 
 /// KiB of memory for large messages on their way out.
@@ -37,23 +44,15 @@ const PROBE_FIRST: Duration = Duration::from_millis(500);
 const PROBE_LAST: Duration = Duration::from_secs(30);
 
 impl Outbound {
-    pub fn new(
-        log: Log,
-        queue: Arc<Queue>,
-        routes: Routes,
-        smarthosts: Vec<Smarthost>,
-        max_connections: usize,
-        schedule: Schedule,
-    ) -> Self {
-        let large = Arc::new(Semaphore::new(LARGE_KIB));
-        let max_connections = max_connections.max(1);
-        Self { log, queue, routes, smarthosts, max_connections, schedule, large, idle: AtomicUsize::new(0) }
+    pub fn new(log: Log, queue: Arc<Queue>, routes: Routes, delivery: Delivery) -> Self {
+        let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
+        Self { log, queue, routes, delivery, large, idle: AtomicUsize::new(0) }
     }
 
     /// A connection to the first smarthost that answers.
     pub async fn connect(&self) -> Result<Connection, OpenError> {
         let mut first = None;
-        for smarthost in &self.smarthosts {
+        for smarthost in &self.delivery.load_full().smarthosts {
             match Connection::open(smarthost).await {
                 Ok(connection) => return Ok(connection),
                 Err(e) => drop(first.get_or_insert(e)),
@@ -75,11 +74,13 @@ impl Outbound {
 /// Delivers until `stop` says so, then finishes the transactions that are under way.
 pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
     let mut workers = JoinSet::new();
-    let mut allowed = FIRST_WORKERS.min(outbound.max_connections);
+    let mut allowed = FIRST_WORKERS;
     let mut probe_pause = PROBE_FIRST;
     let mut grow = tokio::time::interval(GROW_EVERY);
     grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
+        let most = outbound.delivery.load().max_connections.max(1);
+        allowed = allowed.min(most);
         if let Some(down) = outbound.queue.unreachable() {
             allowed = 1;
             tokio::select! {
@@ -113,7 +114,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             () = outbound.queue.sooner() => {}
             () = tokio::time::sleep(until_next) => {}
             _ = grow.tick(), if backlog > 0 || workers.is_empty() => {
-                if backlog > 4 * allowed && workers.len() == allowed && allowed < outbound.max_connections {
+                if backlog > 4 * allowed && workers.len() == allowed && allowed < most {
                     allowed += 1;
                 }
             }

@@ -121,6 +121,13 @@ impl Decoder {
         (next, None)
     }
 
+    /// Lets go of what was kept; the rest is read for its end alone.
+    pub fn drop_all(&mut self) {
+        self.bytes = Vec::new();
+        self.limit = 0;
+        self.faults.too_large = true;
+    }
+
     /// Octets fed so far.
     pub fn received(&self) -> u64 {
         self.received

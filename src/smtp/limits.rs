@@ -32,10 +32,6 @@ pub const RESERVED: usize = 32 * 1_024;
 /// See [`RESERVED`].
 pub const RESERVED_AT_MOST: usize = 256 * 1_024;
 
-/// Octets a second that a client must send on average during DATA, once [`Timeouts::rate_grace`] has passed.
-/// One octet every ten seconds would keep within the time-out of every single read and hold a connection for years.
-pub const DATA_RATE: u64 = 100;
-
 /// How long the shell waits for the client, by phase. The defaults are the least that RFC 5321 §4.5.3.2 asks of a
 /// server, where it asks for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +44,9 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// For the client to read what we send, while our socket is full.
     pub write: Duration,
-    /// How long DATA runs before [`DATA_RATE`] is asked for.
+    /// Octets a second that DATA must bring on average once [`Self::rate_grace`] is over; 0 asks for none.
+    pub data_rate: u64,
+    /// How long DATA runs before [`Self::data_rate`] is asked for.
     pub rate_grace: Duration,
 }
 
@@ -59,6 +57,7 @@ impl Default for Timeouts {
             data_block: Duration::from_secs(3 * 60),
             handshake: Duration::from_secs(60),
             write: Duration::from_secs(3 * 60),
+            data_rate: 500,
             rate_grace: Duration::from_secs(60),
         }
     }
@@ -76,7 +75,7 @@ impl Timeouts {
 
     /// True when `received` octets in `elapsed` are too few for DATA to go on.
     pub fn is_too_slow(&self, received: u64, elapsed: Duration) -> bool {
-        elapsed > self.rate_grace && received < DATA_RATE.saturating_mul(elapsed.as_secs())
+        elapsed > self.rate_grace && received < self.data_rate.saturating_mul(elapsed.as_secs())
     }
 }
 
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_asked_for_after_the_grace() {
-        let times = Timeouts::default();
+        let times = Timeouts { data_rate: 100, ..Timeouts::default() };
         let table = [(0, 60, false), (0, 61, true), (6_100, 61, false), (6_099, 61, true), (u64::MAX, 9_999, false)];
         for (received, seconds, slow) in table {
             assert_eq!(times.is_too_slow(received, Duration::from_secs(seconds)), slow, "{received} in {seconds} s");

@@ -31,6 +31,8 @@ pub struct Session {
     /// SMTPUTF8 of the last MAIL; outlives the transaction for the trace header.
     utf8: bool,
     mail_refusal: Option<Reply>,
+    /// Given at the end of the DATA under way, whatever comes.
+    data_refusal: Option<Reply>,
     errors: u32,
     idle_commands: u32,
     auth_failures: u32,
@@ -74,6 +76,7 @@ impl Session {
             transaction: None,
             utf8: false,
             mail_refusal: None,
+            data_refusal: None,
             errors: 0,
             idle_commands: 0,
             auth_failures: 0,
@@ -407,6 +410,15 @@ impl Session {
         }
     }
 
+    /// Gives up the message of this DATA: what is left of it is read and dropped, and `reply`, a 4xx or 5xx, comes at
+    /// its end.
+    pub fn give_up_data(&mut self, reply: Reply) {
+        if let State::Data(decoder) = &mut self.state {
+            decoder.drop_all();
+            self.data_refusal = Some(reply);
+        }
+    }
+
     /// Octets received in this DATA, 0 outside: for the data rate ([`super::Timeouts::is_too_slow`]).
     pub fn data_len(&self) -> u64 {
         match &self.state {
@@ -426,7 +438,12 @@ impl Session {
     fn data_ended(&mut self, end: Result<Vec<u8>, Refused>) -> Option<Event> {
         self.state = State::Command;
         let transaction = self.transaction.take();
+        let given_up = self.data_refusal.take();
         match (end, transaction) {
+            (Err(Refused { doubtful_end: false, .. }) | Ok(_), _) if let Some(reply) = given_up => {
+                self.answer(&reply);
+                None
+            }
             (Ok(bytes), Some(Transaction { envelope, .. })) => {
                 self.ask(Question::Message, Event::Message { envelope, bytes })
             }

@@ -1,24 +1,26 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+mod parts;
+mod reload;
+
 use crate::admin;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::event::{AgentList, Event};
 use crate::http;
-use crate::inbound::{self, ConnectionLimits, Inbound, Listener, Memory};
+use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
 use crate::keys::{KeyError, TokenRing};
 use crate::ops::Ops;
-use crate::outbound::{self, Outbound, Routes, Smarthost, Style, TlsError, TlsMode};
+use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
 use crate::recorder::{self, Recorder};
-use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::Settings;
-use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::spool::{Entry, Log, OpenError, Options};
 use crate::store::MaybeStore;
 use crate::track::{HostState, Hosts, Tracker, hits};
 use arc_swap::ArcSwap;
+use reload::Reloaded;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -85,7 +87,8 @@ pub async fn serve_until(
     ready: impl FnOnce(Bound),
     end: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    refuse_what_is_not_built(&config)?;
+    parts::refuse_what_is_not_built(&config)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let options = Options {
         segment_size: config.spool.segment_size,
         min_free: config.queue.min_free,
@@ -107,11 +110,7 @@ pub async fn serve_until(
     for listener in &config.smtp.listeners {
         let socket = bind(listener.address).await?;
         bound.smtp.extend(socket.local_addr());
-        smtp.push(Listener {
-            socket,
-            session: Arc::new(session_config(&config, listener)),
-            trusted_networks: listener.trusted_networks.clone(),
-        });
+        smtp.push(Listener { socket, terms: Arc::new(ArcSwap::from_pointee(parts::terms(&config, listener))) });
     }
     let mut web = Vec::new();
     for address in &config.tracking.http {
@@ -139,17 +138,9 @@ pub async fn serve_until(
         },
         recording,
     ));
-    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), style(&config));
-    let max_connections = config.smarthosts.first().map_or(1, |smarthost| smarthost.max_connections);
-    let outbound = Arc::new(Outbound::new(
-        log.clone(),
-        Arc::clone(&queue),
-        routes,
-        smarthosts(&config)?,
-        max_connections,
-        config.queue.schedule.clone(),
-    ));
-    let delivery = tokio::spawn(outbound::run(outbound, delivering));
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), parts::style(&config));
+    let outbound = Arc::new(Outbound::new(log.clone(), Arc::clone(&queue), routes, parts::delivery(&config)?));
+    let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
     let mut fronts = JoinSet::new();
     let (hit_queue, hit_writer) = hits(crate::track::DEFAULT_PLACES);
@@ -183,19 +174,14 @@ pub async fn serve_until(
         queue: Arc::clone(&queue),
         settings,
         hostname: config.hostname.as_str().into(),
-        reject_unknown: config.unknown_domains == config::UnknownDomains::Reject,
-        max_messages: usize::try_from(config.queue.max_messages).unwrap_or(usize::MAX),
+        rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
-    let limits =
-        ConnectionLimits { all: config.smtp.max_connections, per_client: config.smtp.max_connections_per_client };
-    let timeouts = Timeouts {
-        command: config.smtp.timeouts.command,
-        data_block: config.smtp.timeouts.data,
-        handshake: config.smtp.timeouts.handshake,
-        ..Timeouts::default()
-    };
     let memory = Memory::new(config.smtp.max_message_size);
-    let inbound = Arc::new(Inbound::new(intake, memory, timeouts, limits));
+    let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
+    let shutdown = config.smtp.timeouts.shutdown;
+    let terms = config.smtp.listeners.iter().zip(&smtp).map(|(listener, l)| (listener.address, Arc::clone(&l.terms)));
+    let reloaded = Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, config };
+    fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");
         fronts.spawn(inbound::serve(Arc::clone(&inbound), listener, accepting.clone()));
@@ -206,7 +192,7 @@ pub async fn serve_until(
     end.await;
     tracing::info!("stopping");
     let _ = stop_accepting.send(true);
-    let drained = tokio::time::timeout(config.smtp.timeouts.shutdown, async {
+    let drained = tokio::time::timeout(shutdown, async {
         while fronts.join_next().await.is_some() {}
         let _ = hits_done.await;
     });
@@ -215,30 +201,11 @@ pub async fn serve_until(
         fronts.shutdown().await;
     }
     let _ = stop_delivery.send(true);
-    let _ = tokio::time::timeout(config.smtp.timeouts.shutdown, delivery).await;
+    let _ = tokio::time::timeout(shutdown, delivery).await;
     let _ = stop_recorder.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(10), recorder).await;
     let _ = tokio::task::spawn_blocking(move || log.close()).await;
     tracing::info!(queued = queue.len(), "stopped");
-    Ok(())
-}
-
-/// A setting that is silently ignored would be worse than one that is refused.
-fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
-    for listener in &config.smtp.listeners {
-        if listener.tls != config::ListenerTls::None {
-            return Err(StartError::NotBuilt("smtp.listener.tls other than none"));
-        }
-        if listener.auth != config::ListenerAuth::None {
-            return Err(StartError::NotBuilt("smtp.listener.auth other than none"));
-        }
-        if !listener.proxy_protocol.is_empty() {
-            return Err(StartError::NotBuilt("smtp.listener.proxy_protocol"));
-        }
-    }
-    if config.tracking.tls != config::TrackingTls::External {
-        return Err(StartError::NotBuilt("tracking.tls other than external"));
-    }
     Ok(())
 }
 
@@ -248,76 +215,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 fn shown(socket: &TcpListener) -> String {
     socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
-}
-
-fn session_config(config: &Config, listener: &config::Listener) -> SessionConfig {
-    SessionConfig {
-        hostname: config.hostname.clone(),
-        max_message_size: config.smtp.max_message_size,
-        max_recipients: config.smtp.max_recipients,
-        starttls: false,
-        auth: Auth::None,
-        bare_newline: match listener.bare_newline {
-            config::BareNewline::Reject => BareNewline::Reject,
-            config::BareNewline::Normalize => BareNewline::Normalize,
-        },
-    }
-}
-
-fn style(config: &Config) -> Style {
-    Style {
-        scheme: match config.tracking.link_scheme {
-            config::LinkScheme::Http => Scheme::Http,
-            config::LinkScheme::Https => Scheme::Https,
-        },
-        port: config.tracking.link_port,
-        on_signed: match config.rewrite.on_signed {
-            config::OnSigned::Skip => OnSigned::Skip,
-            config::OnSigned::Rewrite => OnSigned::Rewrite,
-        },
-        limits: Limits {
-            max_link_length: config.rewrite.max_link_length,
-            max_links: config.rewrite.max_links,
-            max_html_size: usize::try_from(config.rewrite.max_html_size).unwrap_or(usize::MAX),
-        },
-    }
-}
-
-fn smarthosts(config: &Config) -> Result<Vec<Smarthost>, StartError> {
-    let made = config.smarthosts.iter().map(|smarthost| {
-        let tls = match smarthost.tls {
-            config::SmarthostTls::None => TlsMode::None,
-            config::SmarthostTls::Opportunistic => TlsMode::Opportunistic,
-            config::SmarthostTls::Required => TlsMode::Required,
-            config::SmarthostTls::Implicit => TlsMode::Implicit,
-        };
-        let verify = matches!(tls, TlsMode::Required | TlsMode::Implicit);
-        let tls_config = outbound::client_tls(smarthost.ca_file.as_deref(), verify).map_err(StartError::Tls)?;
-        let t = &smarthost.timeouts;
-        Ok(Smarthost {
-            host: smarthost.host.clone(),
-            port: smarthost.port,
-            tls,
-            credentials: smarthost.credentials.as_ref().map(|c| outbound::Credentials {
-                username: c.username.clone(),
-                password: c.password.reveal().to_owned(),
-            }),
-            tls_config: Arc::new(tls_config),
-            helo: config.hostname.clone(),
-            timeouts: outbound::Timeouts {
-                connect: t.connect,
-                greeting: t.greeting,
-                ehlo: t.ehlo,
-                mail: t.mail,
-                rcpt: t.rcpt,
-                data: t.data,
-                block: t.block,
-                dot: t.dot,
-                quit: t.quit,
-            },
-        })
-    });
-    made.collect()
 }
 
 /// Keeps the table of served hosts true to the settings.

@@ -1,0 +1,86 @@
+//! SIGHUP: the file is read again, and what may change while mail flows is swapped, all of it or, where the file is
+//! bad, nothing. Addresses, the data folder and the like need a restart; the log says which were changed.
+
+use super::parts;
+use crate::config::Config;
+use crate::inbound::{Inbound, Terms};
+use crate::intake::Intake;
+use crate::outbound::Outbound;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+/// What a reload swaps.
+pub struct Reloaded {
+    /// As it is in force.
+    pub config: Config,
+    pub intake: Arc<Intake>,
+    pub inbound: Arc<Inbound>,
+    pub outbound: Arc<Outbound>,
+    /// By the address that the configuration gives.
+    pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
+}
+
+/// Reloads at every SIGHUP until `stop`.
+pub async fn run(mut parts: Reloaded, mut hangup: Signal, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            told = hangup.recv() => if told.is_none() { return },
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        parts.reload();
+    }
+}
+
+impl Reloaded {
+    fn reload(&mut self) {
+        let file = self.config.file.display().to_string();
+        let config = match Config::load(&self.config.file) {
+            Ok(config) => config,
+            Err(faults) => {
+                faults.iter().for_each(|fault| tracing::error!("{fault}"));
+                return tracing::error!("{file} was not reloaded: what was in force stays in force");
+            }
+        };
+        let delivery = match parts::refuse_what_is_not_built(&config).and_then(|()| parts::delivery(&config)) {
+            Ok(delivery) => delivery,
+            Err(e) => return tracing::error!("{file} was not reloaded: {e}"),
+        };
+        self.outbound.delivery.store(Arc::new(delivery));
+        self.outbound.routes.style.store(Arc::new(parts::style(&config)));
+        self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
+        self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
+        for listener in &config.smtp.listeners {
+            for (_, terms) in self.terms.iter().filter(|(address, _)| *address == listener.address) {
+                terms.store(Arc::new(parts::terms(&config, listener)));
+            }
+        }
+        let left = needs_restart(&self.config, &config);
+        tracing::info!("{file} was reloaded");
+        if !left.is_empty() {
+            tracing::warn!("changed, and in force only after a restart: {}", left.join(", "));
+        }
+        self.config = config;
+    }
+}
+
+/// Keys that changed and are read at the start alone.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let addresses = |config: &Config| config.smtp.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+    let table = [
+        ("hostname", old.hostname != new.hostname),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("smtp.listener.address", addresses(old) != addresses(new)),
+        ("smtp.max_message_size", old.smtp.max_message_size != new.smtp.max_message_size),
+        ("queue.min_free", old.queue.min_free != new.queue.min_free),
+        ("spool", old.spool != new.spool),
+        ("tracking.http", old.tracking.http != new.tracking.http),
+        ("tracking.cname_target", old.tracking.cname_target != new.tracking.cname_target),
+        ("tracking.trusted_proxies", old.tracking.trusted_proxies != new.tracking.trusted_proxies),
+        ("tracking.removed_domain_grace", old.tracking.removed_domain_grace != new.tracking.removed_domain_grace),
+        ("log", old.log != new.log),
+    ];
+    table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
