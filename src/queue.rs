@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of accepted messages that are kept in memory for their first attempt.
-pub const HOT_BYTES: usize = 32 * 1024 * 1024;
+pub const HOT_BYTES: usize = 16 * 1024 * 1024;
 /// Larger messages are not kept hot.
 pub const HOT_MESSAGE: usize = 256 * 1024;
 

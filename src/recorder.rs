@@ -26,6 +26,8 @@ const UNSETTLED_MS: u64 = 2_000;
 const COMMIT_EVERY: Duration = Duration::from_millis(1_000);
 /// Rows that are waiting force a commit.
 const MAX_WAITING: usize = 2_000;
+/// Writes in one batch of the store.
+const MAX_BATCH: usize = 1_000;
 /// Records of the log that are read at once.
 const READ_RECORDS: usize = 2_000;
 const REOPEN_EVERY: Duration = Duration::from_secs(15);
@@ -291,11 +293,15 @@ impl<'a> Fold<'a> {
     /// Writes what is ripe, or all, and the cursor.
     async fn commit(&mut self, now: u64, all: bool) {
         let Some(store) = self.store() else { return };
-        let mut writes = std::mem::take(&mut self.hits);
+        let mut batches = vec![std::mem::take(&mut self.hits)];
         let ripe: Vec<_> = self.rows.iter().filter(|(_, d)| all || d.is_ripe(now)).map(|(id, _)| *id).collect();
         for id in ripe {
             if let Some(dirty) = self.rows.remove(&id) {
-                message_writes(&id, &dirty.row, dirty.chunks, &mut writes);
+                if batches.last().is_none_or(|batch| batch.len() > MAX_BATCH) {
+                    batches.push(Vec::new());
+                }
+                let Some(batch) = batches.last_mut() else { continue };
+                message_writes(&id, &dirty.row, dirty.chunks, batch);
             }
         }
         while let Some((place, id)) = self.order.front() {
@@ -305,8 +311,9 @@ impl<'a> Fold<'a> {
             self.order.pop_front();
         }
         let cursor = self.order.front().map_or(self.cursor, |(place, _)| *place);
-        writes.push(cursor_write(cursor));
-        match store.commit(writes).await {
+        // Last, since what comes before it may be written twice but not be missed.
+        batches.push(vec![cursor_write(cursor)]);
+        match store.commit_in_order(batches).await {
             Ok(()) => self.recorder.log.release(cursor),
             Err(e) => {
                 tracing::error!("the store cannot be written, so history stops; mail and links go on: {e}");
