@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, watch};
 
 /// An unsettled message is written after this time.
 const UNSETTLED_MS: u64 = 2_000;
-const COMMIT_EVERY: Duration = Duration::from_millis(1_000);
+const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Rows that are waiting force a commit.
 const MAX_WAITING: usize = 2_000;
 /// Writes in one batch of the store.
@@ -281,9 +281,9 @@ impl<'a> Fold<'a> {
 
     fn commit_is_due(&self, now: u64) -> bool {
         let waiting = self.rows.len() + self.hits.len();
-        waiting >= MAX_WAITING && self.committed.elapsed() > COMMIT_EVERY / 4
+        waiting >= MAX_WAITING && self.committed.elapsed() > COMMIT_EVERY / 2
             || waiting > 0 && self.committed.elapsed() > COMMIT_EVERY && self.has_ripe(now)
-            || self.committed.elapsed() > COMMIT_EVERY * 20
+            || self.committed.elapsed() > COMMIT_EVERY * 40
     }
 
     fn has_ripe(&self, now: u64) -> bool {

@@ -122,7 +122,7 @@ fn listed(message: &Listed) -> MessageView {
 
 fn stored(id: &QueueId, row: &MessageRow) -> MessageView {
     let recipients = row.recipients.iter().map(|r| (r.status, &*r.reply, r.at));
-    let report = row.report.as_deref().and_then(|report| postcard::from_bytes(report).ok());
+    let report = row.report.as_deref().and_then(Report::from_kept);
     view(id, &row.head, recipients, report)
 }
 

@@ -99,7 +99,7 @@ impl Run<'_> {
             None => tracing::info!(queue_id = %self.id, links = report.links_rewritten, "rewritten"),
             Some(reason) => tracing::info!(queue_id = %self.id, %reason, "skipped"),
         }
-        self.report = postcard::to_stdvec(report).ok().map(Bytes::from);
+        self.report = report.to_kept().map(Bytes::from);
         let group = if plan.copies_differ() { 1 } else { SHARED_RECIPIENTS };
         let mut copy = Vec::new();
         let mut waiting = &due[..];

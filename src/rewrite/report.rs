@@ -174,7 +174,30 @@ const MAX_URL: usize = 500;
 /// What a detail takes beside its URL, about.
 const DETAIL_OVERHEAD: usize = 24;
 
+/// First byte of a report as it is kept.
+const KEPT_FORMAT: u8 = 1;
+/// No report takes more, uncompressed.
+const MAX_KEPT: usize = 64 << 10;
+
 impl Report {
+    /// The report as log and store keep it: compressed, since the links of a message have much in common.
+    pub fn to_kept(&self) -> Option<Vec<u8>> {
+        let plain = postcard::to_stdvec(self).ok()?;
+        let mut kept = vec![KEPT_FORMAT];
+        kept.extend_from_slice(&lz4_flex::block::compress_prepend_size(&plain));
+        Some(kept)
+    }
+
+    /// The report that [`Self::to_kept`] made; `None` for anything else.
+    pub fn from_kept(kept: &[u8]) -> Option<Self> {
+        let (&KEPT_FORMAT, packed) = kept.split_first()? else { return None };
+        let (size, block) = lz4_flex::block::uncompressed_size(packed).ok()?;
+        if size > MAX_KEPT {
+            return None;
+        }
+        postcard::from_bytes(&lz4_flex::block::decompress(block, size).ok()?).ok()
+    }
+
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             skipped: None,
@@ -310,7 +333,12 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert!(json.contains(r#""links_skipped":{"other-scheme":1}"#), "{json}");
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
-        assert_eq!(postcard::from_bytes::<Report>(&postcard::to_stdvec(&report).unwrap()).unwrap(), report);
+        let kept = report.to_kept().unwrap();
+        assert_eq!(Report::from_kept(&kept), Some(report.clone()));
+        for end in 0..kept.len() {
+            assert_eq!(Report::from_kept(&kept[..end]), None);
+        }
+        assert_eq!(Report::from_kept(&[KEPT_FORMAT, 0xff, 0xff, 0xff, 0xff, 0]), None, "no bomb");
         assert!(report.to_string().contains("links    1 found, 0 rewritten; left alone: 1 other-scheme"));
     }
 }
