@@ -47,6 +47,8 @@ fn quoted(message: &[u8], start: &str) -> Vec<String> {
 #[track_caller]
 pub fn without_received(message: &[u8]) -> &[u8] {
     assert!(message.starts_with(b"Received: from app.example.com ([127.0.0.1])\r\n\tby relay.example.net"));
-    let ends = message.windows(3).position(|w| w.starts_with(b"\r\n") && !matches!(w[2], b' ' | b'\t'));
-    &message[ends.expect("the header ends") + 2..]
+    let mut lines = message.split_inclusive(|b| *b == b'\n').skip(1);
+    let folded: usize = lines.by_ref().take_while(|line| line.starts_with(b"\t")).map(<[u8]>::len).sum();
+    let first = message.iter().position(|b| *b == b'\n').expect("it has a line") + 1;
+    &message[first + folded..]
 }

@@ -11,7 +11,7 @@ mod relay;
 mod smarthost;
 mod web;
 
-pub use client::Client;
+pub use client::{Client, queue_id};
 pub use disk::SmallDisk;
 pub use mail::{HOST, crlf, html, links, pixel, plain, without_received};
 pub use relay::{Ran, Relay, Setup, trackpost};

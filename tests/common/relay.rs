@@ -54,7 +54,7 @@ impl Setup {
     #[track_caller]
     pub fn start(self) -> Relay {
         let config = self.write();
-        let mut relay = Relay { folder: self.folder, config, keys: self.keys, running: None };
+        let mut relay = Relay { folder: self.folder, config, running: None };
         relay.start();
         relay
     }
@@ -90,7 +90,6 @@ fn rendered(keys: &BTreeMap<String, String>) -> String {
 pub struct Relay {
     folder: TempDir,
     config: PathBuf,
-    keys: BTreeMap<String, String>,
     running: Option<Running>,
 }
 
@@ -147,16 +146,6 @@ impl Relay {
 
     pub fn data_dir(&self) -> PathBuf {
         self.folder().join("data")
-    }
-
-    pub fn config(&self) -> &Path {
-        &self.config
-    }
-
-    /// Changes the configuration file; the server reads it at its next start.
-    pub fn configure(&mut self, key: &str, value: &str) {
-        self.keys.insert(key.to_owned(), value.to_owned());
-        fs::write(&self.config, rendered(&self.keys)).unwrap();
     }
 
     /// Sends a signal, such as `libc::SIGTERM`.
@@ -231,8 +220,10 @@ impl Relay {
 
     /// The events so far, the oldest first.
     pub fn events(&self) -> Vec<Value> {
-        let lines = self.ok(&["events", "tail", "--json", "--limit", "1000"]);
-        lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+        let tail = ["events", "tail", "--json", "--limit", "1000"];
+        // History opens a moment after the server is ready.
+        let ran = until("history to be open", || Some(self.run(&tail)).filter(|ran| ran.code == Some(0)));
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
     }
 
     /// Waits until there are `count` events of one kind, such as `email.opened`.

@@ -3,6 +3,7 @@
 //! Each has a loopback address of its own, so that its port stays free while it is stopped and can be taken again.
 
 use super::{DEADLINE, until};
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,8 +14,7 @@ use std::thread::{self, JoinHandle};
 pub enum At<'a> {
     /// A connection is there; the banner is not out.
     Connect,
-    /// What stands behind `MAIL FROM:`.
-    Mail(&'a str),
+    Mail,
     /// The address.
     Rcpt(&'a str),
     /// DATA was said by a client with recipients.
@@ -85,7 +85,8 @@ struct Shared {
     script: Mutex<Script>,
     offer: Vec<&'static str>,
     messages: Mutex<Vec<Taken>>,
-    streams: Mutex<Vec<TcpStream>>,
+    /// By the number of the connection, while it is open.
+    streams: Mutex<HashMap<u32, TcpStream>>,
     connections: AtomicU32,
     stopped: AtomicBool,
 }
@@ -137,13 +138,15 @@ impl Smarthost {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let number = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
-                    let Ok(end) = stream.try_clone() else { return };
+                    let Ok(cut) = stream.try_clone() else { return };
+                    shared.streams.lock().unwrap().insert(number, cut);
                     // The client has gone away, or was told to: both are part of the scenario.
                     let _ = shared.talk(stream);
-                    let _ = end.shutdown(Shutdown::Both);
+                    // The last handle, so that the client is not left with a connection that nobody reads.
+                    shared.streams.lock().unwrap().remove(&number);
                 });
             }
         }));
@@ -156,7 +159,7 @@ impl Smarthost {
         // Wakes the thread, which then sees that it is over.
         drop(TcpStream::connect(self.address));
         let _ = listening.join();
-        for stream in self.shared.streams.lock().unwrap().drain(..) {
+        for (_, stream) in self.shared.streams.lock().unwrap().drain() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -229,7 +232,6 @@ impl Shared {
 
     fn talk(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        self.streams.lock().unwrap().push(stream.try_clone()?);
         match self.ask(&At::Connect) {
             Do::Say(reply) => return say(&mut stream, reply),
             Do::HangUp => return Ok(()),
@@ -249,7 +251,7 @@ impl Shared {
                     stream.write_all(format!("{}250 {}\r\n", &all[..last], &all[last + 4..]).as_bytes())?;
                     continue;
                 }
-                upper if upper.starts_with("MAIL FROM:") => match self.ask(&At::Mail(&text[10..])) {
+                upper if upper.starts_with("MAIL FROM:") => match self.ask(&At::Mail) {
                     Do::HangUp => return Ok(()),
                     Do::Say(reply) => reply,
                     _ => {

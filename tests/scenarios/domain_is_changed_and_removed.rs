@@ -37,7 +37,7 @@ fn a_changed_subdomain_waits_for_its_verification_and_the_old_one_is_served_on()
     assert_eq!(get(relay.web(), &old).status, 302);
     let again = relay.run(&["domain", "update", "example.com", "--subdomain", "three"]);
     assert_eq!(again.code, Some(1), "one change in 24 hours");
-    for taken_away in ["", "-bad-", "a..b"] {
+    for taken_away in ["", "bad-", "a..b"] {
         let ran = relay.run(&["domain", "update", "example.com", "--subdomain", taken_away]);
         assert_eq!(ran.code, Some(1), "{taken_away:?}: {}", ran.stdout);
     }

@@ -1,6 +1,6 @@
 //! Messages at the edge of what SMTP carries arrive as they were sent.
 
-use crate::common::{Client, Relay, Setup, Smarthost, crlf, without_received};
+use crate::common::{Client, Relay, Setup, Smarthost, crlf, queue_id, without_received};
 
 fn sent_and_arrived(relay: &Relay, smarthost: &Smarthost, from: &str, message: &[u8]) -> (String, Vec<u8>) {
     let id = Client::greeted(relay.smtp()).send(from, &["ada@example.net"], message);
@@ -72,7 +72,7 @@ fn utf8_addresses_pass_where_the_smarthost_takes_them() {
     client.expect("RCPT TO:<δοκιμή@example.net>", "250 ");
     client.expect("DATA", "354 ");
     let reply = client.data(&crlf("Subject: Grüße\n\nHallo\n"));
-    let arrived = smarthost.wait_for_text(reply.rsplit(' ').next().unwrap());
+    let arrived = smarthost.wait_for_text(&queue_id(&reply));
     assert!(arrived.mail.starts_with("<jürgen@example.com> "), "{}", arrived.mail);
     assert!(arrived.mail.contains(" SMTPUTF8"), "{}", arrived.mail);
     assert_eq!(arrived.to, ["δοκιμή@example.net"]);
@@ -88,7 +88,7 @@ fn utf8_addresses_bounce_where_it_does_not() {
     client.expect("RCPT TO:<ada@example.net>", "250 ");
     client.expect("DATA", "354 ");
     let reply = client.data(&crlf("Subject: x\n\nHallo\n"));
-    let shown = relay.wait_for_status(reply.rsplit(' ').next().unwrap(), &["bounced"]);
+    let shown = relay.wait_for_status(&queue_id(&reply), &["bounced"]);
     assert!(shown["recipients"][0]["reply"].as_str().unwrap().starts_with("550 5.6.7 "), "{shown}");
     assert!(smarthost.messages().is_empty());
 }

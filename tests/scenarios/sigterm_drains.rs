@@ -1,6 +1,6 @@
 //! SIGTERM: nothing new is taken, what is under way is finished, and the server ends with 0.
 
-use crate::common::{At, Client, Do, Gate, Setup, Smarthost, plain, until};
+use crate::common::{At, Client, Do, Gate, Setup, Smarthost, plain, queue_id, until};
 use std::net::TcpStream;
 
 #[test]
@@ -19,7 +19,7 @@ fn an_open_message_is_finished_and_an_idle_session_told() {
     assert!(between.reply().starts_with("421 4.3.2 "), "no message is under way");
     until("connections to be refused", || TcpStream::connect(address).is_err().then_some(()));
     let reply = sending.data(b"and the second half\r\n");
-    let id = reply.strip_prefix("250 2.0.0 Ok: queued as ").expect("the message is taken").to_owned();
+    let id = queue_id(&reply);
     assert!(sending.reply().starts_with("421 4.3.2 "));
     let (status, log) = relay.ended();
     assert_eq!(status.code(), Some(0), "{log:#?}");

@@ -15,7 +15,7 @@ fn refusing(step: fn(&At<'_>) -> bool, reply: &'static str, mut times: u32) -> S
 }
 
 const STEPS: [fn(&At<'_>) -> bool; 4] = [
-    |at| matches!(at, At::Mail(_)),
+    |at| matches!(at, At::Mail),
     |at| matches!(at, At::Rcpt(_)),
     |at| matches!(at, At::Data),
     |at| matches!(at, At::Dot(_)),

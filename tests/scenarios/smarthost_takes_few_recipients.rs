@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 fn taking(most: usize) -> Smarthost {
     let mut taken = 0;
     Smarthost::scripted(move |at| match at {
-        At::Mail(_) => {
+        At::Mail => {
             taken = 0;
             Do::Go
         }

@@ -71,7 +71,11 @@ fn a_listener_that_this_version_cannot_serve() {
         ("listener.tls", "\"implicit\"", "smtp.listener.tls"),
         ("listener.auth", "\"required\"", "smtp.listener.auth"),
         ("listener.auth", "\"optional\"", "smtp.listener.auth"),
-        ("listener.proxy_protocol", "[\"127.0.0.1\"]", "smtp.listener.proxy_protocol"),
+        (
+            "listener.proxy_protocol",
+            "[\"127.0.0.1\"]\ntrusted_networks = [\"127.0.0.1\"]",
+            "smtp.listener.proxy_protocol",
+        ),
     ];
     for (key, value, named) in table {
         let ran = with_files().with(key, value).fails();
