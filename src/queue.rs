@@ -214,15 +214,17 @@ impl Queue {
         state.ready.push_front(attempt.id);
     }
 
-    /// Stops giving out work.
-    pub fn smarthost_is_down(&self, why: &str, now: u64) {
+    /// Stops giving out work. True when it was given out until now: of several workers, one brings the news.
+    pub fn smarthost_is_down(&self, why: &str, now: u64) -> bool {
         let mut state = self.state();
+        let is_news = state.unreachable.is_none();
         let since = state.unreachable.as_ref().map_or(now, |u| u.since);
         state.unreachable = Some(Unreachable { since, why: why.into() });
         // What was kept hot for a delivery that is not coming makes room; the log has it.
         for job in state.jobs.values_mut() {
             job.hot = None;
         }
+        is_news
     }
 
     /// Gives out work again; what waited for the smarthost alone is due now.

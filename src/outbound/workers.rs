@@ -142,10 +142,9 @@ async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut conn
             match attempt(&outbound, job, &mut connection).await {
                 Ended::Done => {}
                 Ended::Unreachable(why) => {
-                    if outbound.queue.unreachable().is_none() {
+                    if outbound.queue.smarthost_is_down(&why, clock::unix_ms()) {
                         tracing::warn!("the smarthost cannot be reached, mail waits: {why}");
                     }
-                    outbound.queue.smarthost_is_down(&why, clock::unix_ms());
                     break;
                 }
             }

@@ -1,0 +1,30 @@
+//! Scenarios on the real binary, one behaviour a file: a server on a folder of its own, a smarthost that does what the
+//! scenario needs, and clients that see what anybody sees from outside.
+//!
+//! All are one program, since each more would link the whole crate again.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accepted_mail_survives_kill;
+mod api_keys;
+mod client_limits;
+mod commands_without_a_server;
+mod disk_is_full;
+mod domain_is_changed_and_removed;
+mod early_talker;
+mod hits_are_classified;
+mod large_messages;
+mod loops_are_refused;
+mod odd_messages;
+mod one_outcome_per_recipient;
+mod recipients_have_their_own_links;
+mod sigterm_drains;
+mod smarthost_defers_and_bounces;
+mod smarthost_drops_the_connection;
+mod smarthost_is_down;
+mod smarthost_takes_few_recipients;
+mod start_is_refused;
+mod store_is_gone;
+mod tracking_is_switched_off;
+mod unknown_domains;
