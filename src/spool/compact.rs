@@ -53,16 +53,14 @@ impl Writer {
     }
 
     fn compact_segment(&mut self, segment: u64) -> Result<(), AppendError> {
-        // The copies carry the state as the index has it, so no outcome may be on its way there.
         self.sync()?;
-        let copies = self.copies(segment)?;
-        if copies.is_empty() {
+        if !self.write_copies(segment)? {
             return self.free(segment).map_err(|e| AppendError::Failed(e.to_string()));
         }
-        self.write_copies(copies)
+        self.sync()
     }
 
-    fn copies(&self, segment: u64) -> Result<Vec<Item>, AppendError> {
+    pub fn copies(&self, segment: u64) -> Result<Vec<Item>, AppendError> {
         let (sources, file) = {
             let index = self.shared.index();
             let Some(oldest) = index.segments.get(&segment) else { return Ok(Vec::new()) };

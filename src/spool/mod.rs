@@ -39,6 +39,7 @@ mod record;
 mod recover;
 mod segment;
 mod shared;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -242,7 +243,7 @@ impl Log {
         if matches!(entry, Entry::Message { .. } | Entry::Hits(_)) && self.is_full() {
             return Err(AppendError::Full);
         }
-        self.0.shared.queue.push(Item { record: Encoded::new(entry)?, want: Want::Soon })
+        self.0.shared.write_soon(Item { record: Encoded::new(entry)?, want: Want::Soon })
     }
 
     /// The bytes of an unsettled message. Reads the disk.

@@ -77,6 +77,8 @@ struct State {
     /// When the first item came for which nobody waits.
     since: Option<Instant>,
     closing: bool,
+    /// The writer is to look again at when it must go on.
+    woken: bool,
     /// The writer waits; without it there is nobody to wake.
     sleeping: bool,
 }
@@ -105,10 +107,16 @@ impl Queue {
     /// Waits for something to do, and swaps what there is into `into`, which must be empty: at once when somebody
     /// waits for an item or the queue is closing, `linger` after the first item for which nobody does, and with or
     /// without items at `until`. True when the queue is closing, after which nothing more comes.
-    pub fn take(&self, into: &mut Vec<Item>, until: Instant, linger: Duration) -> bool {
+    pub fn take(&self, into: &mut Vec<Item>, until: impl Fn() -> Instant, linger: Duration) -> bool {
+        let mut latest = until();
         let mut state = locked(&self.state);
         loop {
-            let until = state.since.map_or(until, |since| until.min(since + linger));
+            if mem::take(&mut state.woken) {
+                drop(state);
+                latest = until();
+                state = locked(&self.state);
+            }
+            let until = state.since.map_or(latest, |since| latest.min(since + linger));
             let left = until.saturating_duration_since(Instant::now());
             if state.urgent || state.closing || left.is_zero() {
                 break;
@@ -121,6 +129,22 @@ impl Queue {
         state.urgent = false;
         state.since = None;
         state.closing
+    }
+
+    /// True when no entry waits for which nobody waits, and entries are taken at all.
+    pub fn has_nothing_lazy(&self) -> bool {
+        let state = locked(&self.state);
+        state.since.is_none() && !state.closing
+    }
+
+    /// Lets the writer look again at when it must go on.
+    pub fn wake(&self) {
+        let mut state = locked(&self.state);
+        state.woken = true;
+        if state.sleeping {
+            drop(state);
+            self.wake.notify_one();
+        }
     }
 
     pub fn close(&self) {

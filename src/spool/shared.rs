@@ -1,16 +1,19 @@
 //! What the writer's thread shares with those who append and read.
 
 use super::index::Index;
-use super::queue::Queue;
-use super::{Cursor, Recovered, Stats, locked};
+use super::queue::{Item, Queue};
+use super::tail::Tail;
+use super::{AppendError, Cursor, Recovered, Stats, locked};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use tokio::sync::watch;
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub queue: Queue,
+    /// There from before the writer's thread is.
+    pub tail: OnceLock<Mutex<Tail>>,
     index: Mutex<Index>,
     /// The end of what is durable.
     pub durable: watch::Sender<Cursor>,
@@ -27,11 +30,30 @@ impl Shared {
             Stats { bad_segments: recovered.bad_segments, bad_records: recovered.bad_records, ..Stats::default() };
         Self {
             queue: Queue::default(),
+            tail: OnceLock::new(),
             durable: watch::Sender::new(index.end()),
             index: Mutex::new(index),
             released: Mutex::new(None),
             full: AtomicBool::new(false),
             counters: Mutex::new(counters),
+        }
+    }
+
+    /// Writes an entry for which nobody waits at once, where that can be done; otherwise it is queued.
+    pub fn write_soon(&self, item: Item) -> Result<(), AppendError> {
+        // One that is queued already must not be overtaken.
+        let Some(tail) = self.tail.get().filter(|_| self.queue.has_nothing_lazy()) else {
+            return self.queue.push(item);
+        };
+        let written = locked(tail).write_directly(item);
+        match written {
+            Ok(first) => {
+                if first {
+                    self.queue.wake();
+                }
+                Ok(())
+            }
+            Err(item) => self.queue.push(item),
         }
     }
 
