@@ -53,7 +53,7 @@ impl Shared {
                 }
                 Ok(())
             }
-            Err(item) => self.queue.push(item),
+            Err(item) => self.queue.push(*item),
         }
     }
 

@@ -90,11 +90,11 @@ impl Tail {
     /// Writes one entry for which nobody waits, without waiting for anything but the file. Gives it back where it
     /// is the writer's to see to: there is no room in the segment, an older one could not be written, the write
     /// failed. The flag says that the writer must be told of a sync that is due later.
-    pub fn write_directly(&mut self, item: Item) -> Result<bool, Item> {
+    pub fn write_directly(&mut self, item: Item) -> Result<bool, Box<Item>> {
         let len = item.record.len();
-        let Some(active) = &mut self.active else { return Err(item) };
+        let Some(active) = &mut self.active else { return Err(Box::new(item)) };
         if !self.retry.is_empty() || len > MAX_DIRECT || active.written + len > self.segment_size {
-            return Err(item);
+            return Err(Box::new(item));
         }
         let header = item.record.header(active.synced);
         let bytes = header.encode(active.seal, active.written);
@@ -106,7 +106,7 @@ impl Tail {
             // Whatever of it arrived is overwritten by the next; the writer's thread meets the error itself.
             let _ = file.set_len(active.written);
             let _ = file.seek(SeekFrom::Start(active.written));
-            return Err(item);
+            return Err(Box::new(item));
         }
         active.written += len;
         self.written.push(Written { item, place });
