@@ -60,7 +60,9 @@ fn list(queue: &QueueView) {
             rows(failed);
         }
         Some(_) => {}
-        None => eprintln!("the store is not open, so failed messages cannot be listed; the server's log says why"),
+        None => eprintln!(
+            "the store is not open, so failed messages cannot be listed; if it stays so, the server's log says why"
+        ),
     }
 }
 

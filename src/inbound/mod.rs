@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,21 +69,22 @@ impl Inbound {
 
 /// Serves one listener until `stop`, then waits for its sessions, each of which ends when it is idle.
 pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::Receiver<bool>) {
-    let listener = Arc::new(listener);
+    let Listener { socket, terms } = listener;
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.socket.accept() => accepted,
+            accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         while sessions.try_join_next().is_some() {}
         match accepted {
             Ok((stream, address)) => {
-                let (inbound, listener, stop) = (Arc::clone(&inbound), Arc::clone(&listener), stop.clone());
-                sessions.spawn(async move {
-                    let client = address.ip().to_canonical();
-                    greet_and_run(&inbound, &listener, stream, client, stop).await;
-                });
+                let client = address.ip().to_canonical();
+                let terms = terms.load();
+                let trusted = terms.trusted_networks.iter().any(|network| network.contains(&client));
+                let session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: false });
+                let (inbound, stop) = (Arc::clone(&inbound), stop.clone());
+                sessions.spawn(async move { greet_and_run(&inbound, session, stream, client, stop).await });
             }
             Err(e) => {
                 tracing::warn!("accepting a connection failed: {e}");
@@ -90,13 +92,14 @@ pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::R
             }
         }
     }
-    drop(listener);
+    // Sessions may go on for a while, and nobody is to wait for a banner meanwhile.
+    drop(socket);
     while sessions.join_next().await.is_some() {}
 }
 
 async fn greet_and_run(
     inbound: &Inbound,
-    listener: &Listener,
+    mut session: Session,
     stream: TcpStream,
     client: IpAddr,
     stop: watch::Receiver<bool>,
@@ -104,9 +107,6 @@ async fn greet_and_run(
     if let Err(e) = stream.set_nodelay(true) {
         return tracing::debug!("a connection was gone before it began: {e}");
     }
-    let terms = listener.terms.load_full();
-    let trusted = terms.trusted_networks.iter().any(|network| network.contains(&client));
-    let mut session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: false });
     let admitted = inbound.admit(client);
     match &admitted {
         Err(reply) => session.refuse(reply.clone()),
@@ -119,10 +119,12 @@ async fn greet_and_run(
 
 /// RFC 5321 §3.1: the server speaks first. Who does not wait is no mail server.
 fn has_spoken(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    let peeked = std::pin::pin!(stream.peek(&mut byte));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    matches!(std::future::Future::poll(peeked, &mut context), std::task::Poll::Ready(Ok(1)))
+    let mut byte = 0u8;
+    // The runtime has not heard yet whether a connection just accepted can be read, so the system is asked.
+    // SAFETY: the descriptor is open for as long as `stream` lives, and there is room for the one byte.
+    let peeked =
+        unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    peeked == 1
 }
 
 impl Inbound {

@@ -70,7 +70,9 @@ impl fmt::Display for OpError {
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),
             Self::Keys(e) => write!(f, "{e}"),
             Self::Store(e) => write!(f, "the store cannot be read: {e}"),
-            Self::NoHistory => f.write_str("the store is not open, so there is no history; the server's log says why"),
+            Self::NoHistory => f.write_str(
+                "the store is not open, so there is no history yet; if it stays so, the server's log says why",
+            ),
         }
     }
 }

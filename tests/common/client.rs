@@ -1,7 +1,7 @@
 //! An SMTP client on a bare socket.
 
 use super::DEADLINE;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 pub struct Client(BufReader<TcpStream>);
@@ -81,9 +81,12 @@ impl Client {
         queue_id(&self.data(message))
     }
 
-    /// True when the relay has hung up and said nothing more.
+    /// True when the relay has hung up and said nothing more. Where it left something unread, that is a reset.
     pub fn is_closed(&mut self) -> bool {
-        self.0.read(&mut [0]).is_ok_and(|read| read == 0)
+        match self.0.read(&mut [0]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A small file system that can be filled up.
 
+use super::until;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -29,6 +30,17 @@ impl SmallDisk {
 
     /// Takes all space but `left` bytes.
     pub fn fill(&self, left: u64) {
+        let file = File::create(self.filler()).unwrap();
+        // Others take some as well, between the look and the taking.
+        until("the disk to be full", || {
+            file.set_len(0).unwrap();
+            let size = libc::off_t::try_from(self.space().saturating_sub(left).max(1)).unwrap();
+            // SAFETY: the descriptor is open for as long as `file` lives, which is past the call.
+            (unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size) } == 0).then_some(())
+        });
+    }
+
+    fn space(&self) -> u64 {
         let path = c_path(self.path());
         // SAFETY: all-zero is a value of this plain C struct, and `statvfs` fills it from a path that ends in NUL.
         let (result, found) = unsafe {
@@ -36,11 +48,7 @@ impl SmallDisk {
             (libc::statvfs(path.as_ptr(), &mut found), found)
         };
         assert_eq!(result, 0);
-        let free = found.f_bavail * found.f_frsize;
-        let file = File::create(self.filler()).unwrap();
-        let size = libc::off_t::try_from(free.saturating_sub(left).max(1)).unwrap();
-        // SAFETY: the descriptor is open for as long as `file` lives, which is past the call.
-        assert_eq!(unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size) }, 0);
+        found.f_bavail * found.f_frsize
     }
 
     pub fn free(&self) {

@@ -49,10 +49,18 @@ fn is_clean(message: &[u8]) -> bool {
     !text.contains(&0) && !text.contains(&b'\r') && message.len() == text.len() + 2 * ends
 }
 
-/// Without the fields that are addressed to the relay and never leave it.
+/// Without the fields of its header that are addressed to the relay and never leave it.
 fn without_ours(message: &[u8]) -> Vec<u8> {
-    let is_ours = |line: &&[u8]| line.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-trackpost-"));
-    message.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
+    let is_ours = |line: &[u8]| line.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-trackpost-"));
+    let mut in_header = true;
+    let mut kept = Vec::new();
+    for line in message.split_inclusive(|b| *b == b'\n') {
+        in_header &= line != b"\r\n";
+        if !(in_header && is_ours(line)) {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
 }
 
 #[test]
