@@ -76,6 +76,8 @@ struct State {
     urgent: bool,
     /// When the first item came for which nobody waits.
     since: Option<Instant>,
+    /// The writer has taken entries for which nobody waits, and not written all of them yet.
+    in_hand: bool,
     closing: bool,
     /// The writer is to look again at when it must go on.
     woken: bool,
@@ -127,14 +129,20 @@ impl Queue {
         }
         mem::swap(&mut state.items, into);
         state.urgent = false;
-        state.since = None;
+        state.in_hand = state.since.take().is_some();
         state.closing
     }
 
-    /// True when no entry waits for which nobody waits, and entries are taken at all.
-    pub fn has_nothing_lazy(&self) -> bool {
+    /// True when an entry for which nobody waits would overtake none by being written at once, and entries are taken
+    /// at all. Asked while the tail is held, where the writer writes what it has in hand.
+    pub fn nothing_to_overtake(&self) -> bool {
         let state = locked(&self.state);
-        state.since.is_none() && !state.closing
+        state.since.is_none() && !state.in_hand && !state.closing
+    }
+
+    /// The writer says that it has entries in hand, or, while it still holds the tail, that all of them are written.
+    pub fn set_in_hand(&self, in_hand: bool) {
+        locked(&self.state).in_hand = in_hand;
     }
 
     /// Lets the writer look again at when it must go on.

@@ -41,11 +41,15 @@ impl Shared {
 
     /// Writes an entry for which nobody waits at once, where that can be done; otherwise it is queued.
     pub fn write_soon(&self, item: Item) -> Result<(), AppendError> {
-        // One that is queued already must not be overtaken.
-        let Some(tail) = self.tail.get().filter(|_| self.queue.has_nothing_lazy()) else {
+        let Some(tail) = self.tail.get() else { return self.queue.push(item) };
+        let mut tail = locked(tail);
+        // One that is queued already, or in the writer's hand, must not be overtaken: the later outcome wins.
+        if !self.queue.nothing_to_overtake() {
+            drop(tail);
             return self.queue.push(item);
-        };
-        let written = locked(tail).write_directly(item);
+        }
+        let written = tail.write_directly(item);
+        drop(tail);
         match written {
             Ok(first) => {
                 if first {

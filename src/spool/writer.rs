@@ -112,8 +112,12 @@ impl Writer {
             let hurry = closing || batch.iter().any(|item| matches!(item.want, Want::Now(_)));
             if !tail.retry.is_empty() && !hurry && Instant::now() < tail.retry_after {
                 tail.retry.append(batch);
+                self.shared.queue.set_in_hand(false);
                 drop(tail);
                 return self.count_waiting();
+            }
+            if !tail.retry.is_empty() {
+                self.shared.queue.set_in_hand(true);
             }
             mem::take(&mut tail.retry)
         };
@@ -126,7 +130,14 @@ impl Writer {
     fn write_all(&mut self, items: Vec<Item>) -> Result<(), AppendError> {
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
-            let urgent = self.tail().write_part(&self.shared, &mut items);
+            let urgent = {
+                let mut tail = self.tail();
+                let urgent = tail.write_part(&self.shared, &mut items);
+                if urgent.is_ok() && items.peek().is_none() {
+                    self.shared.queue.set_in_hand(false);
+                }
+                urgent
+            };
             let done = urgent.and_then(|urgent| if urgent { self.sync_pending() } else { Ok(()) });
             if let Err(error) = done {
                 // What comes behind must not overtake what failed.
@@ -186,7 +197,10 @@ impl Writer {
     }
 
     fn fail(&mut self, error: &AppendError, rest: impl Iterator<Item = Item>) {
-        self.tail().fail(error, rest, TICK);
+        let mut tail = self.tail();
+        tail.fail(error, rest, TICK);
+        self.shared.queue.set_in_hand(false);
+        drop(tail);
         self.count_waiting();
         if *error == AppendError::Full {
             self.reserve.give_up();
