@@ -130,7 +130,17 @@ fn a_copy(bencher: Bencher, way: Transfer) {
 }
 
 #[divan::bench]
-fn a_thousand_copies(bencher: Bencher) {
+fn planning_and_one_copy(bencher: Bencher) {
+    let (message, signer, tracking) = (newsletter(Transfer::QuotedPrintable), signer(), tracking());
+    let mut out = Vec::new();
+    bencher.bench_local(|| {
+        out.clear();
+        plan(black_box(&message), &tracking, 1).copy_for(&message, &id(), 0, Some(&signer), &mut out);
+    });
+}
+
+#[divan::bench]
+fn planning_and_a_thousand_copies(bencher: Bencher) {
     let (message, signer, tracking) = (newsletter(Transfer::QuotedPrintable), signer(), tracking());
     let mut out = Vec::new();
     bencher.bench_local(|| {
