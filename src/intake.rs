@@ -5,7 +5,7 @@
 //! never keeps it from being accepted.
 
 use crate::clock;
-use crate::mail::{Enhanced, Envelope, Protocol, QueueId, Reply, Trace, received_header};
+use crate::mail::{DomainName, Enhanced, Envelope, Protocol, QueueId, Reply, Trace, received_header, rfc5322_date};
 use crate::mime::header_facts;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::settings::Settings;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// RFC 5321 §6.3 asks for a bound of at least 100 hops or a smaller one that suits; ours is the spec's.
 const MAX_RECEIVED: usize = 50;
@@ -45,6 +46,16 @@ pub struct Origin<'a> {
     pub helo: &'a str,
     pub client: IpAddr,
     pub protocol: Protocol,
+    /// Who authenticated, if anybody did.
+    pub login: Option<&'a Login>,
+}
+
+/// The API key by which a client may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    pub key: Uuid,
+    /// It may send mail of this From domain alone.
+    pub domain: Option<DomainName>,
 }
 
 /// Why a message is not taken.
@@ -54,6 +65,10 @@ pub enum Refusal {
     Loop,
     /// Nobody set up the domain of its From header.
     UnknownDomain,
+    /// The From header names another domain than the key is tied to.
+    OtherDomain(DomainName),
+    /// The key was revoked after the client authenticated.
+    KeyRevoked,
     QueueFull,
     DiskFull,
     /// The log cannot be written; ours.
@@ -79,15 +94,23 @@ impl Intake {
         if facts.received > MAX_RECEIVED {
             return Err(Refusal::Loop);
         }
+        let settings = self.settings.snapshot();
+        if let Some(login) = origin.login {
+            if !settings.api_keys.contains_key(&login.key) {
+                return Err(Refusal::KeyRevoked);
+            }
+            if let Some(domain) = login.domain.as_ref().filter(|domain| facts.from_domain.as_ref() != Some(domain)) {
+                return Err(Refusal::OtherDomain(domain.clone()));
+            }
+        }
         if self.rules.load().reject_unknown {
-            let settings = self.settings.snapshot();
             if !facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain)) {
                 return Err(Refusal::UnknownDomain);
             }
         }
         let id = clock::queue_id();
         let accepted_at = id.unix_ms();
-        let trace = received_header(&Trace {
+        let mut trace = received_header(&Trace {
             helo: origin.helo,
             client: origin.client,
             by: &self.hostname,
@@ -99,6 +122,17 @@ impl Intake {
             },
             now: accepted_at,
         });
+        // RFC 6409 §8.2 and §8.3: a submission server completes what a relay must leave alone.
+        let mut message_id = facts.message_id.unwrap_or_default();
+        if origin.login.is_some() {
+            if !facts.date {
+                trace.push_str(&format!("Date: {}\r\n", rfc5322_date(accepted_at)));
+            }
+            if message_id.is_empty() {
+                message_id = format!("<{id}@{}>", self.hostname).into();
+                trace.push_str(&format!("Message-ID: {message_id}\r\n"));
+            }
+        }
         let size = (trace.len() + bytes.len()) as u64;
         let body = if bytes.len() <= HOT_MESSAGE {
             bytes.splice(..0, trace.bytes());
@@ -113,7 +147,7 @@ impl Intake {
             from_domain: facts.from_domain.map(|domain| domain.as_str().into()),
             from: facts.from.unwrap_or_default(),
             subject: facts.subject.unwrap_or_default(),
-            message_id: facts.message_id.unwrap_or_default(),
+            message_id,
             size,
             tags: facts.tags,
         });
@@ -156,6 +190,12 @@ impl Refusal {
             Self::UnknownDomain => {
                 Reply::new(550, Enhanced(5, 7, 1), "The domain of the From header is not set up here")
             }
+            Self::OtherDomain(domain) => Reply::with_text(
+                550,
+                Enhanced(5, 7, 1),
+                format!("This API key may send mail from {domain} alone, and the From header names another"),
+            ),
+            Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),
             Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
             Self::DiskFull => Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage, try again later"),
             Self::Failed(_) => Reply::new(451, Enhanced(4, 3, 0), "The message could not be stored, try again later"),

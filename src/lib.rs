@@ -77,6 +77,7 @@
 //! | [`ops`] | one function per change of state, for whoever asks |
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
+//! | [`tls`] | certificates from files, taken anew when they change |
 //! | [`admin`] | the socket of the command line |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |
@@ -110,6 +111,7 @@ pub mod inbound;
 pub mod intake;
 pub mod outbound;
 pub mod recorder;
+pub mod tls;
 pub mod track;
 
 // The program.

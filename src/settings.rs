@@ -11,8 +11,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 /// All settings at one moment. Cheap to hold, never changed.
@@ -28,6 +30,17 @@ pub struct Snapshot {
     pub tracking_off: bool,
     /// Tracking is off for these sender domains, known or not.
     pub tracking_off_for: BTreeSet<DomainName>,
+    /// Some API keys could not be read, so a token that is not found may still be one.
+    pub api_keys_incomplete: bool,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyLookup {
+    Found(ApiKey),
+    Unknown,
+    /// Not found, but not all keys could be read.
+    Unreadable,
 }
 
 /// An API key. The token itself is not kept, only its SHA-256.
@@ -83,7 +96,10 @@ impl Settings {
         for (key, value) in recovered {
             match decode(key, value) {
                 Some(change) => snapshot.apply(change),
-                None => unreadable.push(key.to_string()),
+                None => {
+                    snapshot.api_keys_incomplete |= key.starts_with("api-key/");
+                    unreadable.push(key.to_string());
+                }
             }
         }
         let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
@@ -127,6 +143,22 @@ impl Settings {
 }
 
 impl Snapshot {
+    /// The API key that `token` is. Takes the same time whether and where it is found.
+    pub fn find_api_key(&self, token: &str) -> KeyLookup {
+        let digest = token_digest(token);
+        let mut found = None;
+        for key in self.api_keys.values() {
+            if bool::from(key.token_sha256.as_bytes().ct_eq(digest.as_bytes())) {
+                found = Some(key);
+            }
+        }
+        match found {
+            Some(key) => KeyLookup::Found(key.clone()),
+            None if self.api_keys_incomplete => KeyLookup::Unreadable,
+            None => KeyLookup::Unknown,
+        }
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
             Change::Domain(domain) => drop(self.domains.insert(domain.name.clone(), domain)),
@@ -140,6 +172,11 @@ impl Snapshot {
             Change::TrackingOff(Some(name), false) => drop(self.tracking_off_for.remove(&name)),
         }
     }
+}
+
+/// What is kept of an API key's token: SHA-256 in hex.
+pub fn token_digest(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The log's key and value of a change; no value where the setting goes.
@@ -178,6 +215,28 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_found_by_its_digest() {
+        let key = |n: u128, token: &str| ApiKey {
+            id: Uuid::from_u128(n),
+            name: "app".into(),
+            token_sha256: token_digest(token),
+            permission: Permission::SendingAccess,
+            domain: None,
+            created_at: 0,
+        };
+        let mut settings = Snapshot::default();
+        settings.apply(Change::ApiKey(key(1, "re_one")));
+        settings.apply(Change::ApiKey(key(2, "re_two")));
+        assert_eq!(settings.find_api_key("re_two"), KeyLookup::Found(key(2, "re_two")));
+        for wrong in ["", "re_", "re_thre", "RE_ONE", "re_one\0"] {
+            assert_eq!(settings.find_api_key(wrong), KeyLookup::Unknown, "{wrong:?}");
+        }
+        settings.api_keys_incomplete = true;
+        assert_eq!(settings.find_api_key("re_three"), KeyLookup::Unreadable);
+        assert_eq!(settings.find_api_key("re_one"), KeyLookup::Found(key(1, "re_one")));
+    }
 
     #[test]
     fn changes_come_back_from_their_records() {

@@ -78,6 +78,8 @@ pub struct SmtpTimeouts {
     pub handshake: Duration,
     /// For the next command.
     pub command: Duration,
+    /// For the rest of a command line that has begun.
+    pub line: Duration,
     /// For the next piece of a message.
     pub data: Duration,
     /// For open sessions to end when the server stops.
@@ -103,6 +105,7 @@ pub(super) fn read(s: &mut Section<'_>, bound: &mut Bound) -> Smtp {
         timeouts: s.section("timeouts", |t| SmtpTimeouts {
             handshake: t.value("handshake", some_time, Duration::from_secs(30)),
             command: t.value("command", some_time, Duration::from_mins(5)),
+            line: t.value("line", some_time, Duration::from_secs(30)),
             data: t.value("data", some_time, Duration::from_mins(3)),
             shutdown: t.value("shutdown", some_time, Duration::from_secs(30)),
         }),
@@ -133,6 +136,13 @@ fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -
         proxy_protocol: l.list("proxy_protocol", network, []),
     };
     bound.claim(l, "address", &[listener.address]);
+    l.warn(
+        listener.auth == ListenerAuth::Required
+            && l.is_set("trusted_networks")
+            && !listener.trusted_networks.is_empty(),
+        &["trusted_networks", "auth"],
+        "has no effect: AUTH is required of all; \"optional\" lets these send without it",
+    );
     let message = format!("{} needs certificate_file and key_file in [smtp]", l.written("tls"));
     l.refuse(no_certificate && listener.tls != ListenerTls::None, &["tls"], message);
     keep_closed(l, &listener);

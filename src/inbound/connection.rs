@@ -1,8 +1,10 @@
 //! One connection: bytes to the session, its replies back, its events answered.
 
+use super::auth::Verdict;
 use super::memory::Share;
-use super::{Inbound, Memory, Rules};
-use crate::intake::Origin;
+use super::stream::Stream;
+use super::{Encryption, Inbound, Memory, Rules, Terms, counted_as};
+use crate::intake::{Login, Origin};
 use crate::mail::{Enhanced, Reply};
 use crate::smtp::{Event, Phase, Session};
 use std::cell::RefCell;
@@ -12,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::ready;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
 /// Bytes read at once. Shared by all connections of a thread, so that an idle one holds none.
@@ -23,32 +25,47 @@ thread_local! {
 }
 
 /// Talks until either side ends it.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn run(
     inbound: &Inbound,
+    terms: &Terms,
     session: Session,
-    stream: S,
+    stream: Stream,
     client: IpAddr,
     stop: watch::Receiver<bool>,
-) {
+) -> io::Result<()> {
     let rules = inbound.rules.load_full();
-    let mut connection =
-        Connection { inbound, rules, session, stream, client, share: None, declared: None, data_began: None };
-    if let Err(e) = connection.talk(stop).await {
-        tracing::debug!(%client, "connection lost: {e}");
-    }
+    let mut connection = Connection {
+        inbound,
+        terms,
+        rules,
+        session,
+        stream,
+        client,
+        login: None,
+        share: None,
+        declared: None,
+        data_began: None,
+        line_began: None,
+    };
+    connection.talk(stop).await
 }
 
-struct Connection<'a, S> {
+struct Connection<'a> {
     inbound: &'a Inbound,
+    terms: &'a Terms,
     /// As they were when the connection began.
     rules: Arc<Rules>,
     session: Session,
-    stream: S,
+    stream: Stream,
     client: IpAddr,
+    /// Whose key the client has shown.
+    login: Option<Login>,
     /// Memory held for the message in DATA.
     share: Option<Share>,
     declared: Option<u64>,
     data_began: Option<Instant>,
+    /// The line that has begun, and since when.
+    line_began: Option<(u64, Instant)>,
 }
 
 enum Read {
@@ -58,7 +75,7 @@ enum Read {
     Some(Option<Event>, Vec<u8>),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl Connection<'_> {
     async fn talk(&mut self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let mut stopping = false;
         loop {
@@ -86,6 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Ok(Ok(Read::Some(event, rest))) => self.handle(event, rest).await?,
                 Ok(Err(e)) => return Err(e),
             }
+            self.note_line();
             if self.is_too_slow() {
                 self.session.timed_out();
             }
@@ -100,8 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 None => {}
                 Some(Event::Data { declared }) => self.begin_data(declared).await?,
                 Some(Event::Message { envelope, bytes }) => {
-                    let origin =
-                        Origin { helo: self.session.helo(), client: self.client, protocol: self.session.protocol() };
+                    let origin = Origin {
+                        helo: self.session.helo(),
+                        client: self.client,
+                        protocol: self.session.protocol(),
+                        login: self.login.as_ref(),
+                    };
                     let reply = match self.inbound.intake.accept(envelope, bytes, origin).await {
                         Ok(id) => Reply::with_text(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}")),
                         Err(refusal) => {
@@ -113,8 +135,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     self.data_began = None;
                     self.session.message_answered(reply);
                 }
-                // Neither is offered yet, so the session brings neither up.
-                Some(Event::StartTls | Event::Authenticate { .. } | Event::Close) => {
+                Some(Event::StartTls) => {
+                    self.send().await?;
+                    // The session brings this up only where it is offered.
+                    let Encryption::StartTls(tls) = &self.terms.encryption else { return Ok(()) };
+                    self.stream.start_tls(tls.current(), self.rules.timeouts.handshake).await?;
+                    self.session.tls_started();
+                    self.login = None;
+                }
+                Some(Event::Authenticate { password, .. }) => {
+                    match self.inbound.authenticator.check(counted_as(self.client), password).await {
+                        Verdict::Right(login) => {
+                            self.login = Some(login);
+                            self.session.auth_ok();
+                        }
+                        Verdict::Wrong => self.session.auth_failed(),
+                        Verdict::Unknown => self.session.auth_unavailable(),
+                    }
+                }
+                Some(Event::Close) => {
                     self.send().await?;
                     return self.stream.shutdown().await;
                 }
@@ -181,7 +220,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn time_limit(&self) -> Duration {
         match self.session.phase() {
             Phase::Data => self.rules.timeouts.data_block,
-            Phase::Command | Phase::Answering => self.rules.timeouts.command,
+            Phase::Command | Phase::Answering => match self.line_began {
+                Some((_, began)) => self.rules.timeouts.line.saturating_sub(began.elapsed()),
+                None => self.rules.timeouts.command,
+            },
+        }
+    }
+
+    /// A line that comes byte by byte has one time for all of it.
+    fn note_line(&mut self) {
+        let begun = self.session.begun_line();
+        if self.line_began.map(|(line, _)| line) != begun {
+            self.line_began = begun.map(|line| (line, Instant::now()));
         }
     }
 

@@ -3,21 +3,29 @@
 //! What is said on a connection is [`crate::smtp::Session`]'s; this module moves bytes, watches the clock and the
 //! memory, and hands complete messages to [`crate::intake`].
 
+mod auth;
 mod connection;
 mod memory;
+mod proxy;
+mod stream;
+mod throttle;
 
 pub use memory::Memory;
 
 use crate::intake::Intake;
 use crate::mail::{Enhanced, Reply};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
+use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
+use auth::Authenticator;
 use ipnet::IpNet;
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use stream::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,7 +40,19 @@ pub struct Listener {
 /// What a listener offers, and to whom.
 pub struct Terms {
     pub session: Arc<SessionConfig>,
+    /// Of the clients, as a proxy names them where there is one.
     pub trusted_networks: Vec<IpNet>,
+    /// Proxies whose connections begin with a PROXY header. Where there are any, all others are refused.
+    pub proxies: Vec<IpNet>,
+    pub encryption: Encryption,
+}
+
+/// When TLS begins.
+#[derive(Clone)]
+pub enum Encryption {
+    None,
+    StartTls(Arc<ServerTls>),
+    Implicit(Arc<ServerTls>),
 }
 
 /// Limits of all connections; they may be swapped.
@@ -49,6 +69,7 @@ pub struct Inbound {
     pub intake: Arc<Intake>,
     pub memory: Memory,
     pub rules: ArcSwap<Rules>,
+    authenticator: Authenticator,
     connected: Mutex<Connected>,
 }
 
@@ -63,7 +84,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Inbound {
     pub fn new(intake: Arc<Intake>, memory: Memory, rules: Rules) -> Self {
-        Self { intake, memory, rules: ArcSwap::from_pointee(rules), connected: Mutex::default() }
+        let authenticator = Authenticator::new(Arc::clone(&intake.settings));
+        Self { intake, memory, rules: ArcSwap::from_pointee(rules), authenticator, connected: Mutex::default() }
     }
 }
 
@@ -79,12 +101,13 @@ pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::R
         while sessions.try_join_next().is_some() {}
         match accepted {
             Ok((stream, address)) => {
-                let client = address.ip().to_canonical();
-                let terms = terms.load();
-                let trusted = terms.trusted_networks.iter().any(|network| network.contains(&client));
-                let session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: false });
-                let (inbound, stop) = (Arc::clone(&inbound), stop.clone());
-                sessions.spawn(async move { greet_and_run(&inbound, session, stream, client, stop).await });
+                let peer = address.ip().to_canonical();
+                let (inbound, terms, stop) = (Arc::clone(&inbound), terms.load_full(), stop.clone());
+                sessions.spawn(async move {
+                    if let Err(e) = receive(&inbound, &terms, stream, peer, stop).await {
+                        tracing::debug!(client = %peer, "connection lost: {e}");
+                    }
+                });
             }
             Err(e) => {
                 tracing::warn!("accepting a connection failed: {e}");
@@ -97,24 +120,53 @@ pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::R
     while sessions.join_next().await.is_some() {}
 }
 
-async fn greet_and_run(
+/// From the accepted socket to the end of the session.
+async fn receive(
     inbound: &Inbound,
-    mut session: Session,
-    stream: TcpStream,
-    client: IpAddr,
+    terms: &Terms,
+    mut socket: TcpStream,
+    peer: IpAddr,
     stop: watch::Receiver<bool>,
-) {
-    if let Err(e) = stream.set_nodelay(true) {
-        return tracing::debug!("a connection was gone before it began: {e}");
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let handshake = inbound.rules.load().timeouts.handshake;
+    let mut admitted = inbound.admit();
+    let mut client = peer;
+    let mut may_be_trusted = true;
+    if !terms.proxies.is_empty() {
+        if !holds(&terms.proxies, peer) {
+            admitted = Err(Reply::new(554, Enhanced(5, 7, 1), "Connections come through the proxy here"));
+        } else {
+            let claim = tokio::time::timeout(handshake, proxy::read(&mut socket)).await;
+            match claim.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+                proxy::Claim::Client(address) => client = address,
+                // The proxy looks whether we live. It sends no mail, and its address is nobody's reason for trust.
+                proxy::Claim::Proxy => may_be_trusted = false,
+            }
+        }
     }
-    let admitted = inbound.admit(client);
+    let admitted = admitted.and_then(|admitted| admitted.of_client(client));
+    let mut stream = Stream::Plain(socket);
+    let is_tls = matches!(terms.encryption, Encryption::Implicit(_));
+    if let Encryption::Implicit(tls) = &terms.encryption {
+        // Who is not let in is not worth a handshake, and could not be told anything without one.
+        if admitted.is_err() {
+            return Ok(());
+        }
+        stream.start_tls(tls.current(), handshake).await?;
+    }
+    let trusted = may_be_trusted && holds(&terms.trusted_networks, client);
+    let mut session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: is_tls });
     match &admitted {
         Err(reply) => session.refuse(reply.clone()),
-        Ok(_) if has_spoken(&stream) => session.early_talker(),
+        Ok(_) if matches!(&stream, Stream::Plain(socket) if has_spoken(socket)) => session.early_talker(),
         Ok(_) => session.greet(),
     }
-    connection::run(inbound, session, stream, client, stop).await;
-    drop(admitted);
+    connection::run(inbound, terms, session, stream, client, stop).await
+}
+
+fn holds(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// RFC 5321 §3.1: the server speaks first. Who does not wait is no mail server.
@@ -128,20 +180,56 @@ fn has_spoken(stream: &TcpStream) -> bool {
 }
 
 impl Inbound {
-    fn admit(&self, client: IpAddr) -> Result<Admitted<'_>, Reply> {
-        let client = counted_as(client);
-        let rules = self.rules.load();
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if connected.all >= rules.max_connections {
+    /// Counts a connection, whoever it is from.
+    fn admit(&self) -> Result<Admitted<'_>, Reply> {
+        let mut connected = self.connected();
+        if connected.all >= self.rules.load().max_connections {
             return Err(Reply::new(421, Enhanced(4, 3, 2), "Too many connections, try again later"));
         }
+        connected.all += 1;
+        Ok(Admitted { inbound: self, client: None })
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Connected> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is counted until this is dropped.
+struct Admitted<'a> {
+    inbound: &'a Inbound,
+    /// Among whose connections, once that is known.
+    client: Option<IpAddr>,
+}
+
+impl Admitted<'_> {
+    /// Counts it among those of its client.
+    fn of_client(mut self, client: IpAddr) -> Result<Self, Reply> {
+        let client = counted_as(client);
+        let most = self.inbound.rules.load().max_connections_per_client;
+        let mut connected = self.inbound.connected();
         let by_client = connected.by_client.entry(client).or_default();
-        if *by_client >= rules.max_connections_per_client {
+        if *by_client >= most {
             return Err(Reply::new(421, Enhanced(4, 7, 0), "Too many connections from your address"));
         }
         *by_client += 1;
-        connected.all += 1;
-        Ok(Admitted { inbound: self, client })
+        drop(connected);
+        self.client = Some(client);
+        Ok(self)
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let mut connected = self.inbound.connected();
+        connected.all = connected.all.saturating_sub(1);
+        let Some(client) = self.client else { return };
+        if let Some(count) = connected.by_client.get_mut(&client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                connected.by_client.remove(&client);
+            }
+        }
     }
 }
 
@@ -150,24 +238,5 @@ fn counted_as(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-    }
-}
-
-/// A connection that is counted until this is dropped.
-struct Admitted<'a> {
-    inbound: &'a Inbound,
-    client: IpAddr,
-}
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        let mut connected = self.inbound.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.all = connected.all.saturating_sub(1);
-        if let Some(count) = connected.by_client.get_mut(&self.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                connected.by_client.remove(&self.client);
-            }
-        }
     }
 }

@@ -26,6 +26,8 @@ pub struct HeaderFacts {
     pub subject: Option<Box<str>>,
     /// As written, with angle brackets.
     pub message_id: Option<Box<str>>,
+    /// There is a Date field, whatever it says.
+    pub date: bool,
     /// Number of Received fields.
     pub received: usize,
     /// (name, value): of X-Trackpost-Tag, and of X-PM-Tag and X-Mailgun-Tag under the name `tag`. At most 10.
@@ -58,6 +60,8 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
             facts.subject = decoded(value);
         } else if field.is(head, "Message-ID") && facts.message_id.is_none() {
             facts.message_id = Some(cut(&unfold(value), 998)).filter(|id| !id.is_empty());
+        } else if field.is(head, "Date") {
+            facts.date = true;
         } else if facts.tags.len() < MAX_TAGS {
             let named = field.is(head, "X-Trackpost-Tag");
             if named || field.is(head, "X-PM-Tag") || field.is(head, "X-Mailgun-Tag") {

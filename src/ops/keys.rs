@@ -2,11 +2,10 @@
 
 use super::{OpError, Ops, domain_name};
 use crate::clock;
-use crate::settings::{ApiKey, Change, Permission};
+use crate::settings::{ApiKey, Change, Permission, token_digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// A key to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +33,10 @@ pub async fn key_create(ops: &Ops, new: NewKey) -> Result<String, OpError> {
     let domain = new.domain.as_deref().map(domain_name).transpose()?;
     // `re_`, since the SDKs that people bring expect it.
     let token = format!("re_{}", URL_SAFE_NO_PAD.encode(clock::random::<32>()));
-    let digest = Sha256::digest(token.as_bytes());
     let key = ApiKey {
         id: uuid::Uuid::from_bytes(*clock::queue_id().as_bytes()),
         name: new.name,
-        token_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        token_sha256: token_digest(&token),
         permission: new.permission,
         domain,
         created_at: clock::unix_ms(),

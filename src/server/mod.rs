@@ -18,6 +18,7 @@ use crate::recorder::{self, Recorder};
 use crate::settings::Settings;
 use crate::spool::{Entry, Log, OpenError, Options};
 use crate::store::MaybeStore;
+use crate::tls::CertificateError;
 use crate::track::{HostState, Hosts, Tracker, hits};
 use arc_swap::ArcSwap;
 use reload::Reloaded;
@@ -40,6 +41,7 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     Admin(PathBuf, io::Error),
     Tls(TlsError),
+    Certificate(CertificateError),
     Signals(io::Error),
     /// A setting that this version reads and cannot act on yet.
     NotBuilt(&'static str),
@@ -53,6 +55,7 @@ impl fmt::Display for StartError {
             Self::Bind(address, e) => write!(f, "cannot listen on {address}: {e}"),
             Self::Admin(path, e) => write!(f, "cannot listen on {}: {e}", path.display()),
             Self::Tls(e) => write!(f, "{e}"),
+            Self::Certificate(e) => write!(f, "{e}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
         }
@@ -105,12 +108,14 @@ pub async fn serve_until(
     let queue = Arc::new(Queue::new(recovered.messages));
     let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
 
+    let tls = parts::submission_tls(&config)?;
     let mut bound = Bound::default();
     let mut smtp = Vec::new();
     for listener in &config.smtp.listeners {
         let socket = bind(listener.address).await?;
         bound.smtp.extend(socket.local_addr());
-        smtp.push(Listener { socket, terms: Arc::new(ArcSwap::from_pointee(parts::terms(&config, listener))) });
+        let terms = parts::terms(&config, listener, tls.as_ref());
+        smtp.push(Listener { socket, terms: Arc::new(ArcSwap::from_pointee(terms)) });
     }
     let mut web = Vec::new();
     for address in &config.tracking.http {
@@ -180,7 +185,11 @@ pub async fn serve_until(
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
     let shutdown = config.smtp.timeouts.shutdown;
     let terms = config.smtp.listeners.iter().zip(&smtp).map(|(listener, l)| (listener.address, Arc::clone(&l.terms)));
-    let reloaded = Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, config };
+    if let Some(tls) = tls.clone() {
+        let stop = accepting.clone();
+        fronts.spawn(async move { tls.follow(stop).await });
+    }
+    let reloaded = Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, tls, config };
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");

@@ -3,26 +3,16 @@
 
 use super::StartError;
 use crate::config::{self, Config};
-use crate::inbound::{self, Terms};
+use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
+use crate::tls::ServerTls;
 use std::sync::Arc;
 
 /// A setting that is silently ignored would be worse than one that is refused.
 pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
-    for listener in &config.smtp.listeners {
-        if listener.tls != config::ListenerTls::None {
-            return Err(StartError::NotBuilt("smtp.listener.tls other than none"));
-        }
-        if listener.auth != config::ListenerAuth::None {
-            return Err(StartError::NotBuilt("smtp.listener.auth other than none"));
-        }
-        if !listener.proxy_protocol.is_empty() {
-            return Err(StartError::NotBuilt("smtp.listener.proxy_protocol"));
-        }
-    }
     if config.tracking.tls != config::TrackingTls::External {
         return Err(StartError::NotBuilt("tracking.tls other than external"));
     }
@@ -43,6 +33,7 @@ pub fn inbound_rules(config: &Config) -> inbound::Rules {
     inbound::Rules {
         timeouts: Timeouts {
             command: times.command,
+            line: times.line,
             data_block: times.data,
             handshake: times.handshake,
             data_rate: config.smtp.min_data_rate,
@@ -62,9 +53,27 @@ pub fn delivery(config: &Config) -> Result<Delivery, StartError> {
     })
 }
 
-/// What one listener offers.
-pub fn terms(config: &Config, listener: &config::Listener) -> Terms {
-    Terms { session: Arc::new(session_config(config, listener)), trusted_networks: listener.trusted_networks.clone() }
+/// The certificate of the SMTP listeners, where one of them speaks TLS.
+pub fn submission_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
+    let speaks = config.smtp.listeners.iter().any(|listener| listener.tls != config::ListenerTls::None);
+    let files = config.smtp.certificate.as_ref().filter(|_| speaks);
+    files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
+}
+
+/// What one listener offers. `tls` is there where the configuration has a listener that speaks TLS.
+pub fn terms(config: &Config, listener: &config::Listener, tls: Option<&Arc<ServerTls>>) -> Terms {
+    let encryption = match (listener.tls, tls) {
+        (config::ListenerTls::StartTls, Some(tls)) => Encryption::StartTls(Arc::clone(tls)),
+        (config::ListenerTls::Implicit, Some(tls)) => Encryption::Implicit(Arc::clone(tls)),
+        _ => Encryption::None,
+    };
+    let everybody_authenticates = listener.auth == config::ListenerAuth::Required;
+    Terms {
+        session: Arc::new(session_config(config, listener)),
+        trusted_networks: if everybody_authenticates { Vec::new() } else { listener.trusted_networks.clone() },
+        proxies: listener.proxy_protocol.clone(),
+        encryption,
+    }
 }
 
 fn session_config(config: &Config, listener: &config::Listener) -> SessionConfig {
@@ -72,8 +81,12 @@ fn session_config(config: &Config, listener: &config::Listener) -> SessionConfig
         hostname: config.hostname.clone(),
         max_message_size: config.smtp.max_message_size,
         max_recipients: config.smtp.max_recipients,
-        starttls: false,
-        auth: Auth::None,
+        starttls: listener.tls == config::ListenerTls::StartTls,
+        auth: match listener.auth {
+            config::ListenerAuth::None => Auth::None,
+            config::ListenerAuth::Optional => Auth::Optional,
+            config::ListenerAuth::Required => Auth::Required,
+        },
         bare_newline: match listener.bare_newline {
             config::BareNewline::Reject => BareNewline::Reject,
             config::BareNewline::Normalize => BareNewline::Normalize,

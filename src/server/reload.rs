@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
 use crate::outbound::Outbound;
+use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub struct Reloaded {
     pub intake: Arc<Intake>,
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
+    pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
     pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
 }
@@ -48,13 +50,19 @@ impl Reloaded {
             Ok(delivery) => delivery,
             Err(e) => return tracing::error!("{file} was not reloaded: {e}"),
         };
+        if let (Some(tls), Some(files)) = (&self.tls, &config.smtp.certificate)
+            && let Err(e) = tls.reopen(files)
+        {
+            return tracing::error!("{file} was not reloaded: {e}");
+        }
         self.outbound.delivery.store(Arc::new(delivery));
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
-        for listener in &config.smtp.listeners {
+        let before = self.config.smtp.listeners.iter().map(|l| (l.address, l.tls)).collect::<Vec<_>>();
+        for listener in config.smtp.listeners.iter().filter(|l| before.contains(&(l.address, l.tls))) {
             for (_, terms) in self.terms.iter().filter(|(address, _)| *address == listener.address) {
-                terms.store(Arc::new(parts::terms(&config, listener)));
+                terms.store(Arc::new(parts::terms(&config, listener, self.tls.as_ref())));
             }
         }
         let left = needs_restart(&self.config, &config);
@@ -68,11 +76,13 @@ impl Reloaded {
 
 /// Keys that changed and are read at the start alone.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let encryption = |config: &Config| config.smtp.listeners.iter().map(|l| l.tls).collect::<Vec<_>>();
     let addresses = |config: &Config| config.smtp.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
     let table = [
         ("hostname", old.hostname != new.hostname),
         ("data_dir", old.data_dir != new.data_dir),
         ("smtp.listener.address", addresses(old) != addresses(new)),
+        ("smtp.listener.tls", encryption(old) != encryption(new)),
         ("smtp.max_message_size", old.smtp.max_message_size != new.smtp.max_message_size),
         ("queue.min_free", old.queue.min_free != new.queue.min_free),
         ("spool", old.spool != new.spool),

@@ -38,6 +38,8 @@ pub const RESERVED_AT_MOST: usize = 256 * 1_024;
 pub struct Timeouts {
     /// For the next command (§4.5.3.2.7).
     pub command: Duration,
+    /// For the rest of a line that has begun: no honest client types it by the letter.
+    pub line: Duration,
     /// For the next piece of message data (§4.5.3.2.5).
     pub data_block: Duration,
     /// For a TLS handshake. No RFC names one; a handshake is never slow for good reason.
@@ -54,11 +56,12 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             command: Duration::from_secs(5 * 60),
+            line: Duration::from_secs(30),
             data_block: Duration::from_secs(3 * 60),
             handshake: Duration::from_secs(60),
             write: Duration::from_secs(3 * 60),
             data_rate: 500,
-            rate_grace: Duration::from_secs(60),
+            rate_grace: Duration::from_secs(30),
         }
     }
 }
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn the_rate_is_asked_for_after_the_grace() {
         let times = Timeouts { data_rate: 100, ..Timeouts::default() };
-        let table = [(0, 60, false), (0, 61, true), (6_100, 61, false), (6_099, 61, true), (u64::MAX, 9_999, false)];
+        let table = [(0, 30, false), (0, 31, true), (3_100, 31, false), (3_099, 31, true), (u64::MAX, 9_999, false)];
         for (received, seconds, slow) in table {
             assert_eq!(times.is_too_slow(received, Duration::from_secs(seconds)), slow, "{received} in {seconds} s");
         }

@@ -81,6 +81,11 @@ impl LineReader {
         (used, Some(Ok(line)))
     }
 
+    /// True when a line has begun and its end has not come.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.begun.is_empty() || self.skip.is_some()
+    }
+
     fn joined<'a>(&mut self, rest: &'a [u8]) -> Cow<'a, [u8]> {
         if self.begun.is_empty() {
             return Cow::Borrowed(rest);

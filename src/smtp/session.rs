@@ -33,6 +33,7 @@ pub struct Session {
     mail_refusal: Option<Reply>,
     /// Given at the end of the DATA under way, whatever comes.
     data_refusal: Option<Reply>,
+    lines_ended: u64,
     errors: u32,
     idle_commands: u32,
     auth_failures: u32,
@@ -77,6 +78,7 @@ impl Session {
             utf8: false,
             mail_refusal: None,
             data_refusal: None,
+            lines_ended: 0,
             errors: 0,
             idle_commands: 0,
             auth_failures: 0,
@@ -123,6 +125,7 @@ impl Session {
                 State::Command | State::Auth(_) => {
                     let in_auth = matches!(self.state, State::Auth(_));
                     let (taken, line) = self.lines.next(rest, in_auth);
+                    self.lines_ended += u64::from(line.is_some());
                     let event = match line {
                         Some(Ok(line)) => self.line(&line, taken < rest.len()),
                         Some(Err(fault)) => self.bad_line(&fault),
@@ -149,6 +152,12 @@ impl Session {
             State::Data(_) => Phase::Data,
             State::Connected | State::Command | State::Auth(_) | State::Closed => Phase::Command,
         }
+    }
+
+    /// Which line has begun and not ended, counted from the first; `None` between two lines and in DATA.
+    pub fn begun_line(&self) -> Option<u64> {
+        let in_line = matches!(self.state, State::Command | State::Auth(_)) && self.lines.has_begun();
+        in_line.then_some(self.lines_ended)
     }
 
     /// True when nothing more will be asked or answered: the output is all that is left to do.

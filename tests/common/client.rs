@@ -1,10 +1,16 @@
-//! An SMTP client on a bare socket.
+//! An SMTP client on a bare socket, or inside TLS.
 
-use super::DEADLINE;
+use super::{DEADLINE, Trust};
+use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-pub struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<Wire>);
+
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
 
 impl Client {
     /// Connects and says nothing.
@@ -13,7 +19,29 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self(BufReader::new(stream))
+        Self(BufReader::new(Wire::Plain(stream)))
+    }
+
+    /// Connects and shakes hands.
+    pub fn connect_tls(to: SocketAddr, trust: &Trust) -> Self {
+        Self::connect(to).shake_hands(trust).expect("the handshake succeeds")
+    }
+
+    /// STARTTLS and the handshake; what was offered before has to be asked for again.
+    #[track_caller]
+    pub fn start_tls(mut self, trust: &Trust) -> Self {
+        self.expect("STARTTLS", "220 ");
+        self.shake_hands(trust).expect("the handshake succeeds")
+    }
+
+    pub fn shake_hands(self, trust: &Trust) -> io::Result<Self> {
+        let Wire::Plain(mut stream) = self.0.into_inner() else { panic!("it is inside TLS already") };
+        let name = "relay.example.net".try_into().unwrap();
+        let mut tls = ClientConnection::new(trust.0.clone(), name).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(Self(BufReader::new(Wire::Tls(Box::new(StreamOwned::new(tls, stream))))))
     }
 
     /// Connects, and is past the banner and EHLO.
@@ -27,7 +55,8 @@ impl Client {
     }
 
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(bytes.as_ref()).expect("the relay reads");
+        let wire = self.0.get_mut();
+        wire.write_all(bytes.as_ref()).and_then(|()| wire.flush()).expect("the relay reads");
     }
 
     /// One reply, its lines joined by LF; empty when the relay has hung up.
@@ -86,6 +115,31 @@ impl Client {
         match self.0.read(&mut [0]) {
             Ok(read) => read == 0,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
         }
     }
 }

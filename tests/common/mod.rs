@@ -4,6 +4,7 @@
 //! Nothing here waits for a fixed time: [`until`] looks again and again, up to a deadline. That something did not
 //! happen is shown by a later message that has gone the same way.
 
+mod certificate;
 mod client;
 mod disk;
 mod mail;
@@ -11,6 +12,7 @@ mod relay;
 mod smarthost;
 mod web;
 
+pub use certificate::{Certificate, Trust};
 pub use client::{Client, queue_id};
 pub use disk::SmallDisk;
 pub use mail::{HOST, crlf, html, links, pixel, plain, without_received};
