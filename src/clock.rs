@@ -1,7 +1,8 @@
 //! The wall clock and the dice, for the shells. The core takes both as arguments.
 
 use crate::mail::QueueId;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970; 0 where the clock is set before that.
 pub fn unix_ms() -> u64 {
@@ -23,4 +24,19 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// Milliseconds since 1970 as they were at the start of the process, and on from there at the pace of time: it never
+/// jumps. For pauses and due times; what people read is [`unix_ms`].
+pub fn steady_ms() -> u64 {
+    static BEGAN: OnceLock<(u64, Instant)> = OnceLock::new();
+    let (wall, began) = BEGAN.get_or_init(|| (unix_ms(), Instant::now()));
+    wall.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the clock will say at a time of [`steady_ms`].
+pub fn wall_of(steady: u64) -> u64 {
+    let (wall, now) = (unix_ms(), steady_ms());
+    // The two are read one after the other: what differs by less was not set.
+    if wall.abs_diff(now) < 1_000 { steady } else { steady.saturating_sub(now).saturating_add(wall) }
 }

@@ -161,6 +161,34 @@ impl Intake {
     }
 }
 
+impl Intake {
+    /// Takes a message of our own making, whatever is true of the queue and of the domain of its From header. Under an
+    /// id that is in the queue already, it is there already.
+    pub async fn submit(&self, id: QueueId, envelope: Envelope, bytes: Vec<u8>) -> Result<(), Refusal> {
+        if self.queue.show(&id).is_some() {
+            return Ok(());
+        }
+        let facts = header_facts(&bytes);
+        let body = Bytes::from(bytes);
+        let head = Arc::new(MessageHead {
+            envelope,
+            accepted_at: clock::unix_ms(),
+            from_domain: facts.from_domain.map(|domain| domain.as_str().into()),
+            from: facts.from.unwrap_or_default(),
+            subject: facts.subject.unwrap_or_default(),
+            message_id: facts.message_id.unwrap_or_default(),
+            size: body.len() as u64,
+            tags: facts.tags,
+        });
+        self.log.append(Entry::Message { id, head: Arc::clone(&head), body: vec![body] }).await?;
+        tracing::info!(
+            queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size = head.size, "queued"
+        );
+        self.queue.insert(id, head, None);
+        Ok(())
+    }
+}
+
 struct Sender<'a>(&'a MessageHead);
 
 impl std::fmt::Display for Sender<'_> {

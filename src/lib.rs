@@ -78,12 +78,14 @@
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
 //! | [`tls`] | certificates from files, taken anew when they change |
-//! | [`admin`] | the socket of the command line |
+//! | [`admin`], [`api`] | the socket of the command line; what HTTP clients ask about the relay |
+//! | [`health`] | whether log and store work, found by trying |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |
 
 // Core.
 pub mod domain;
+pub mod dsn;
 pub mod event;
 pub mod mail;
 pub mod mime;
@@ -95,6 +97,7 @@ pub mod token;
 // State, and the files and the clock beneath it.
 pub mod clock;
 pub mod config;
+pub mod health;
 pub mod keys;
 pub mod queue;
 pub mod settings;
@@ -106,6 +109,7 @@ pub mod ops;
 
 // Shells.
 pub mod admin;
+pub mod api;
 pub mod http;
 pub mod inbound;
 pub mod intake;

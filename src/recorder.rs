@@ -217,33 +217,40 @@ impl<'a> Fold<'a> {
         report: Option<bytes::Bytes>,
         now: u64,
     ) {
-        if !self.rows.contains_key(id) {
-            let Some(store) = self.store() else { return };
-            match message(&store, id) {
-                Ok(Some((row, chunks))) => self.dirty(place, *id, Dirty { row, chunks, first: place, since: now }),
-                Ok(None) => return,
-                Err(e) => return tracing::error!(queue_id = %id, "the store cannot be read: {e}"),
+        for outcome in &outcomes {
+            if matches!(outcome.status, Status::Delivered | Status::Relayed) {
+                self.recent.delivered(id, outcome.recipient, outcome.at);
+            }
+        }
+        self.find_row(place, id, now);
+        let head = self.rows.get(id).map(|dirty| Arc::clone(&dirty.row.head));
+        if self.recorder.events.receiver_count() > 0 {
+            for outcome in &outcomes {
+                // Without a store the address is not at hand, and the event is told without it.
+                let recipients = head.as_ref().map(|head| &head.envelope.recipients);
+                let to = recipients.and_then(|all| all.get(usize::from(outcome.recipient))).map(|r| &r.address);
+                if let Some(event) = Event::of_outcome(*id, to, outcome) {
+                    let _ = self.recorder.events.send(Arc::new(event));
+                }
             }
         }
         let Some(dirty) = self.rows.get_mut(id) else { return };
         if let Some(report) = report {
             dirty.row.report = Some(report.to_vec());
         }
-        let head = Arc::clone(&dirty.row.head);
-        for outcome in outcomes {
-            if matches!(outcome.status, Status::Delivered | Status::Relayed) {
-                self.recent.delivered(id, outcome.recipient, outcome.at);
-            }
-            if self.recorder.events.receiver_count() > 0
-                && let Some(event) = Event::of_outcome(
-                    *id,
-                    head.envelope.recipients.get(usize::from(outcome.recipient)).map(|r| &r.address),
-                    &outcome,
-                )
-            {
-                let _ = self.recorder.events.send(Arc::new(event));
-            }
-            set(&mut dirty.row.recipients, outcome);
+        outcomes.into_iter().for_each(|outcome| set(&mut dirty.row.recipients, outcome));
+    }
+
+    /// Takes the row of a message from the store, if it is not at hand and there is one.
+    fn find_row(&mut self, place: Cursor, id: &QueueId, now: u64) {
+        if self.rows.contains_key(id) {
+            return;
+        }
+        let Some(store) = self.store() else { return };
+        match message(&store, id) {
+            Ok(Some((row, chunks))) => self.dirty(place, *id, Dirty { row, chunks, first: place, since: now }),
+            Ok(None) => {}
+            Err(e) => tracing::error!(queue_id = %id, "the store cannot be read: {e}"),
         }
     }
 
@@ -352,43 +359,50 @@ fn set(recipients: &mut [RecipientRow], outcome: Outcome) {
 /// Deliveries of the last seconds.
 #[derive(Default)]
 struct Recent {
-    /// `None`: accepted lately, and not delivered as far as the log tells.
-    deliveries: HashMap<(QueueId, u16), Option<u64>>,
+    deliveries: HashMap<(QueueId, u16), Lately>,
     order: VecDeque<(u64, QueueId, u16)>,
+}
+
+#[derive(Clone, Copy)]
+struct Lately {
+    noted_at: u64,
+    /// `None`: accepted, and not delivered as far as the log tells.
+    delivered: Option<u64>,
 }
 
 impl Recent {
     fn accepted(&mut self, id: &QueueId, recipients: usize, at: u64) {
         for recipient in 0..u16::try_from(recipients).unwrap_or(u16::MAX) {
-            self.put(id, recipient, None, at);
+            self.put(id, recipient, Lately { noted_at: at, delivered: None });
         }
     }
 
     fn delivered(&mut self, id: &QueueId, recipient: u16, at: u64) {
-        self.put(id, recipient, Some(at), at);
+        self.put(id, recipient, Lately { noted_at: at, delivered: Some(at) });
     }
 
-    fn put(&mut self, id: &QueueId, recipient: u16, delivered: Option<u64>, at: u64) {
-        self.deliveries.insert((*id, recipient), delivered);
+    fn put(&mut self, id: &QueueId, recipient: u16, lately: Lately) {
+        let at = lately.noted_at;
+        self.deliveries.insert((*id, recipient), lately);
         self.order.push_back((at, *id, recipient));
         while self.order.len() > MAX_RECENT
             || self.order.front().is_some_and(|(first, ..)| first.saturating_add(RECENT_MS) < at)
         {
-            let Some((put_at, id, recipient)) = self.order.pop_front() else { break };
+            let Some((noted_at, id, recipient)) = self.order.pop_front() else { break };
             // A later entry of the same recipient keeps it.
-            let is_last = match self.deliveries.get(&(id, recipient)) {
-                Some(Some(delivered)) => *delivered <= put_at,
-                _ => true,
-            };
-            if is_last {
+            if self.deliveries.get(&(id, recipient)).is_some_and(|lately| lately.noted_at <= noted_at) {
                 self.deliveries.remove(&(id, recipient));
             }
         }
     }
 
-    /// When the copy that was hit had been delivered. A hit on a copy whose delivery the log does not have yet counts
-    /// as one at the very moment of it; what is not remembered was delivered long ago.
+    /// When the copy that was hit had been delivered. A hit on a copy that was just accepted, whose delivery the log
+    /// does not have yet, counts as one at the very moment of it; what is not remembered was delivered long ago.
     fn delivered_at(&self, hit: &Hit) -> u64 {
-        self.deliveries.get(&(hit.id, hit.recipient)).map_or(0, |delivered| delivered.unwrap_or(hit.at))
+        match self.deliveries.get(&(hit.id, hit.recipient)) {
+            Some(Lately { delivered: Some(at), .. }) => *at,
+            Some(Lately { noted_at, .. }) if hit.at <= noted_at.saturating_add(RECENT_MS) => hit.at,
+            _ => 0,
+        }
     }
 }

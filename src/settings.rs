@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub tracking_off: bool,
     /// Tracking is off for these sender domains, known or not.
     pub tracking_off_for: BTreeSet<DomainName>,
+    /// Nothing is delivered (`trackpost queue hold`).
+    pub queue_held: bool,
     /// Some API keys could not be read, so a token that is not found may still be one.
     pub api_keys_incomplete: bool,
 }
@@ -73,6 +75,7 @@ pub enum Change {
     ApiKey(ApiKey),
     DropApiKey(Uuid),
     TrackingOff(Option<DomainName>, bool),
+    QueueHeld(bool),
 }
 
 /// The settings in force, and the way to change them.
@@ -86,6 +89,7 @@ pub struct Settings {
 }
 
 const OFF: &str = "tracking-off";
+const HELD: &str = "queue-held";
 
 impl Settings {
     /// Starts from what recovery found. A record that cannot be read is left out and returned by its key, so that
@@ -159,6 +163,17 @@ impl Snapshot {
         }
     }
 
+    /// Every setting as the log has it: key and value. What [`Settings::new`] reads back.
+    pub fn records(&self) -> BTreeMap<String, Bytes> {
+        let domains = self.domains.values().cloned().map(Change::Domain);
+        let removed = self.removed.values().cloned().map(Change::Removed);
+        let keys = self.api_keys.values().cloned().map(Change::ApiKey);
+        let off = self.tracking_off_for.iter().cloned().map(|name| Change::TrackingOff(Some(name), true));
+        let switches = [Change::TrackingOff(None, self.tracking_off), Change::QueueHeld(self.queue_held)];
+        let all = domains.chain(removed).chain(keys).chain(off).chain(switches);
+        all.map(|change| encode(&change)).filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
             Change::Domain(domain) => drop(self.domains.insert(domain.name.clone(), domain)),
@@ -167,6 +182,7 @@ impl Snapshot {
             Change::DropRemoved(id) => drop(self.removed.remove(&id)),
             Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
             Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
+            Change::QueueHeld(held) => self.queue_held = held,
             Change::TrackingOff(None, off) => self.tracking_off = off,
             Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
             Change::TrackingOff(Some(name), false) => drop(self.tracking_off_for.remove(&name)),
@@ -192,6 +208,7 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::DropRemoved(id) => (format!("removed/{id}"), None),
         Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
         Change::DropApiKey(id) => (format!("api-key/{id}"), None),
+        Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
     }
@@ -204,6 +221,7 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
     }
     match key.split_once('/') {
         None if key == OFF => Some(Change::TrackingOff(None, true)),
+        None if key == HELD => Some(Change::QueueHeld(true)),
         Some(("domain", _)) => json(value).map(Change::Domain),
         Some(("removed", _)) => json(value).map(Change::Removed),
         Some(("api-key", _)) => json(value).map(Change::ApiKey),
@@ -257,6 +275,7 @@ mod tests {
             Change::Removed(domain),
             Change::ApiKey(key),
             Change::TrackingOff(None, true),
+            Change::QueueHeld(true),
             Change::TrackingOff(Some(name), true),
         ] {
             let (key, value) = encode(&change);

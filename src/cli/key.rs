@@ -28,7 +28,10 @@ pub enum Command {
     /// Revoke one, by its id or the beginning of it
     Revoke { id: String },
     /// Sign links with a new key; links already sent go on working
-    Rotate,
+    Rotate {
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,8 +63,9 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         Command::Revoke { id } => ask(file, &Request::KeyRevoke(id), |answer| {
             println!("revoked {}", table::clean(answer["name"].as_str().unwrap_or_default()));
         }),
-        Command::Rotate => ask(file, &Request::KeyRotate, |id| {
-            println!("links are signed with token key {id} from now on; the earlier keys go on verifying");
+        Command::Rotate { json } => ask(file, &Request::KeyRotate, |id| match json {
+            true => print_json(&serde_json::json!({ "token_key": id })),
+            false => println!("links are signed with token key {id} from now on; the earlier keys go on verifying"),
         }),
     }
 }

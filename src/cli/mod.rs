@@ -1,6 +1,7 @@
 //! The command line: one file per subject. Results go to stdout, everything else to stderr; 0 done, 1 failed, 2 wrong
 //! usage.
 
+mod backup;
 mod check;
 mod demo;
 mod domain;
@@ -8,8 +9,10 @@ mod events;
 mod key;
 mod queue;
 mod rewrite;
+mod search;
 mod serve;
 mod table;
+mod test;
 mod tracking;
 
 use crate::admin::{self, CallError, Request};
@@ -35,7 +38,7 @@ enum Command {
     /// Run the relay and the tracking host
     Serve,
     /// Read the configuration and say every fault, with file, line and key
-    Check,
+    Check(check::Options),
     /// Show the whole thing on this machine, with nothing set up
     Demo(demo::Options),
     /// Rewrite one message offline: the message on stdout, the report on stderr
@@ -49,6 +52,14 @@ enum Command {
     /// Messages that wait
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Write configuration, keys, domains and API keys to a file
+    Backup(backup::Target),
+    /// Make a configuration and a new data folder from such a file
+    Restore(backup::Target),
+    /// Find messages by queue id, recipient or Message-ID
+    Search(search::Options),
+    /// Send one message through everything, and say what became of it
+    Test(test::Options),
     /// The panic switch: relay mail untouched, from this second on
     #[command(subcommand)]
     Tracking(tracking::Command),
@@ -63,12 +74,16 @@ pub fn run() -> ExitCode {
     let file = Config::find(arguments.config.as_deref());
     match arguments.command {
         Command::Serve => serve::run(&file),
-        Command::Check => check::run(&file),
+        Command::Check(options) => check::run(&file, &options),
         Command::Demo(options) => demo::run(&options),
         Command::Rewrite(options) => rewrite::run(&options),
         Command::Domain(command) => domain::run(&file, command),
         Command::Key(command) => key::run(&file, command),
         Command::Queue(command) => queue::run(&file, command),
+        Command::Backup(target) => backup::backup(&file, &target),
+        Command::Restore(target) => backup::restore(&file, &target),
+        Command::Search(options) => search::run(&file, options),
+        Command::Test(options) => test::run(&file, options),
         Command::Tracking(command) => tracking::run(&file, command),
         Command::Events(command) => events::run(&file, command),
     }
@@ -82,9 +97,17 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
     })
 }
 
+/// As [`load`], without the files that the configuration names: the operator need not be able to read them.
+fn load_alone(file: &Path) -> Result<Config, ExitCode> {
+    Config::load_alone(file).map_err(|faults| {
+        faults.iter().for_each(|fault| eprintln!("{fault}"));
+        ExitCode::FAILURE
+    })
+}
+
 /// Asks the server and hands its answer to `show`.
 fn ask(file: &Path, request: &Request, show: impl FnOnce(&Value)) -> ExitCode {
-    let config = match load(file) {
+    let config = match load_alone(file) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -4,6 +4,7 @@ use super::{ask, print_json, table};
 use crate::admin::Request;
 use crate::ops::{MessageView, QueueView};
 use clap::Subcommand;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,6 +21,28 @@ pub enum Command {
     /// Show one message with its recipients, the last replies and the report of rewriting
     Show {
         id: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try a message now, or `all` that wait
+    Retry {
+        id: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a message out of the queue for good; its sender is told nothing
+    Remove {
+        id: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep all mail back: it is accepted and waits, also over a restart
+    Hold {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let mail go again
+    Release {
         #[arg(long)]
         json: bool,
     },
@@ -41,10 +64,45 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
                 _ => print_json(answer),
             })
         }
+        Command::Retry { id, json } => {
+            let id = (id != "all").then_some(id);
+            ask(file, &Request::QueueRetry(id), |count| match json {
+                true => print_json(&json!({ "due": count })),
+                false => println!("{} due now", counted(count, "message")),
+            })
+        }
+        Command::Remove { id, json } => ask(file, &Request::QueueRemove(id), |count| match json {
+            true => print_json(&json!({ "removed_recipients": count })),
+            false => println!("removed; {} had not been served", counted(count, "recipient")),
+        }),
+        Command::Hold { json } => ask(file, &Request::QueueHold(true), |changed| {
+            let before = if changed == true { "" } else { " already" };
+            match json {
+                true => print_json(&json!({ "held": true, "changed": changed })),
+                false => {
+                    println!("the queue is held{before}: mail is accepted and waits until `trackpost queue release`")
+                }
+            }
+        }),
+        Command::Release { json } => ask(file, &Request::QueueHold(false), |changed| match json {
+            true => print_json(&json!({ "held": false, "changed": changed })),
+            false => println!("{}", if changed == true { "mail goes out again" } else { "the queue was not held" }),
+        }),
+    }
+}
+
+fn counted(count: &serde_json::Value, what: &str) -> String {
+    match count.as_u64() {
+        Some(1) => format!("1 {what}"),
+        Some(count) => format!("{count} {what}s"),
+        None => format!("no {what}"),
     }
 }
 
 fn list(queue: &QueueView) {
+    if queue.held {
+        eprintln!("the queue is held: nothing is delivered until `trackpost queue release`");
+    }
     if let Some(why) = &queue.smarthost {
         eprintln!("the smarthost cannot be reached, mail waits: {}", table::clean(why));
     }
@@ -66,7 +124,7 @@ fn list(queue: &QueueView) {
     }
 }
 
-fn rows(messages: &[MessageView]) {
+pub fn rows(messages: &[MessageView]) {
     let mut rows = Vec::new();
     for message in messages {
         for recipient in message.recipients.iter().filter(|r| !matches!(&*r.status, "delivered" | "relayed")) {
@@ -78,7 +136,7 @@ fn rows(messages: &[MessageView]) {
     table::print(&["ID", "RECIPIENT", "STATUS", "NEXT TRY", "LAST REPLY"], &rows);
 }
 
-fn show(message: MessageView) {
+pub fn show(message: MessageView) {
     println!("{}", message.id);
     println!("  accepted  {}", table::time(message.accepted_at));
     println!("  sender    {}", message.sender);

@@ -79,6 +79,16 @@ const NO_NAME: &str = "localhost.localdomain";
 impl Config {
     /// Reads `path` and all that it points to. Gives every fault of the file, in the order of its lines.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::load_with(path, true)
+    }
+
+    /// Reads `path` alone: what commands need beside a server, whose secrets they may not be allowed to read. There are
+    /// no credentials in it, and files that it names may be missing.
+    pub fn load_alone(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::load_with(path, false)
+    }
+
+    fn load_with(path: &Path, opens_files: bool) -> Result<Self, Vec<Fault>> {
         let fault = |line, message| vec![Fault { file: path.to_owned(), line, key: String::new(), message }];
         let bytes = fs::read(path).map_err(|e| fault(None, format!("cannot be read: {e}")))?;
         let text = str::from_utf8(&bytes).map_err(|e| {
@@ -86,7 +96,7 @@ impl Config {
             fault(Some(1 + memchr::memchr_iter(b'\n', before).count()), "is not UTF-8 text".to_owned())
         })?;
         let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self::parse(path, text, machine.trim())
+        Self::parse(path, text, machine.trim(), opens_files)
     }
 
     /// The file to load: `arg` (of `--config`), else `TRACKPOST_CONFIG`, else `config/trackpost.toml`.
@@ -95,8 +105,8 @@ impl Config {
     }
 
     /// Parses `text`, the content of `file`, on a machine of this name.
-    fn parse(file: &Path, text: &str, machine: &str) -> Result<Self, Vec<Fault>> {
-        let (mut config, warnings) = section::read_file(file, text, |top| read(top, file, machine))?;
+    fn parse(file: &Path, text: &str, machine: &str, opens_files: bool) -> Result<Self, Vec<Fault>> {
+        let (mut config, warnings) = section::read_file(file, text, opens_files, |top| read(top, file, machine))?;
         config.warnings = warnings;
         Ok(config)
     }
@@ -186,7 +196,7 @@ mod tests {
     const FULL: &str = include_str!("../../config/trackpost.toml");
 
     fn parse(text: &str) -> Result<Config, Vec<Fault>> {
-        Config::parse(Path::new(FILE), text, "relay.example.net")
+        Config::parse(Path::new(FILE), text, "relay.example.net", true)
     }
 
     #[test]
@@ -207,7 +217,7 @@ mod tests {
             ("", NO_NAME, 1),
             ("a b.c", NO_NAME, 1),
         ] {
-            let config = Config::parse(Path::new(FILE), "", machine).unwrap();
+            let config = Config::parse(Path::new(FILE), "", machine, true).unwrap();
             assert_eq!((&*config.hostname, config.warnings.len()), (hostname, warnings), "{machine:?}");
         }
     }

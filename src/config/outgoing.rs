@@ -22,6 +22,8 @@ pub struct SmarthostConfig {
     pub port: u16,
     pub tls: SmarthostTls,
     pub credentials: Option<Credentials>,
+    /// Where the password was read.
+    pub password_file: Option<PathBuf>,
     /// A root certificate besides those of the system. It could be opened when the configuration was read.
     pub ca_file: Option<PathBuf>,
     pub max_connections: usize,
@@ -121,7 +123,7 @@ fn read_smarthost(s: &mut Section<'_>, bound: &Bound) -> SmarthostConfig {
         s.refuse(true, &["address"], format_args!("mail would go round in a circle: {host}:{port} is {place}"));
     }
     let tls = s.value("tls", one_of(&tls), SmarthostTls::Opportunistic);
-    let credentials = read_credentials(s);
+    let (credentials, password_file) = read_credentials(s);
     let away = host != "localhost" && host.parse::<IpAddr>().map_or(true, |ip| is_reachable(SocketAddr::new(ip, port)));
     let clear = matches!(tls, SmarthostTls::None | SmarthostTls::Opportunistic);
     s.warn(
@@ -134,6 +136,7 @@ fn read_smarthost(s: &mut Section<'_>, bound: &Bound) -> SmarthostConfig {
         port,
         tls,
         credentials,
+        password_file,
         ca_file: s.readable_file("ca_file"),
         max_connections: s.value("max_connections", number(1..=10_000), 20),
         timeouts: s.section("timeouts", |t| SmarthostTimeouts {
@@ -151,20 +154,23 @@ fn read_smarthost(s: &mut Section<'_>, bound: &Bound) -> SmarthostConfig {
 }
 
 /// `username` and `password_file`, of which neither goes without the other.
-fn read_credentials(s: &mut Section<'_>) -> Option<Credentials> {
+fn read_credentials(s: &mut Section<'_>) -> (Option<Credentials>, Option<PathBuf>) {
     let username = s.option("username", string);
     let file = s.readable_file("password_file");
     s.refuse(username.is_some() && file.is_none(), &["username", "password_file"], "goes with a password_file");
     s.refuse(file.is_some() && username.is_none(), &["password_file", "username"], "goes with a username");
-    let (username, file) = (username?, file?);
+    let (Some(username), Some(file)) = (username, file) else { return (None, None) };
+    if !s.opens_files() {
+        return (None, Some(file));
+    }
     let mode = fs::metadata(&file).map_or(0, |metadata| metadata.mode() & 0o777);
     let exposed = format!("{} can be read by every user (mode {mode:o})", s.written("password_file"));
     s.warn(mode & 0o004 != 0, &["password_file"], exposed);
     match read_password(&file) {
-        Ok(password) => Some(Credentials { username, password }),
+        Ok(password) => (Some(Credentials { username, password }), Some(file)),
         Err(problem) => {
             s.refuse(true, &["password_file"], format_args!("{} {problem}", s.written("password_file")));
-            None
+            (None, Some(file))
         }
     }
 }

@@ -19,6 +19,8 @@ use toml_edit::{ImDocument, Item, TableLike, Value};
 pub(super) struct Source<'a> {
     file: &'a Path,
     text: &'a str,
+    /// The files that it names are opened.
+    opens_files: bool,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
 }
@@ -47,9 +49,10 @@ pub(super) struct Place {
 pub(super) fn read_file<T>(
     file: &Path,
     text: &str,
+    opens_files: bool,
     read: impl FnOnce(&mut Section<'_>) -> T,
 ) -> Result<(T, Vec<Fault>), Vec<Fault>> {
-    let source = Source { file, text, faults: RefCell::default(), warnings: RefCell::default() };
+    let source = Source { file, text, opens_files, faults: RefCell::default(), warnings: RefCell::default() };
     let document = match ImDocument::parse(text) {
         Ok(document) => document,
         Err(e) => {
@@ -135,9 +138,30 @@ impl<'a> Section<'a> {
         std::path::absolute(&path).unwrap_or(path)
     }
 
-    /// A path to a file that can be opened.
+    /// False where the caller has no use for the files that are named.
+    pub fn opens_files(&self) -> bool {
+        self.source.opens_files
+    }
+
+    /// A path to a file that can be opened. `credential:NAME` is one that systemd hands to the service
+    /// (LoadCredential).
     pub fn readable_file(&mut self, key: &'static str) -> Option<PathBuf> {
-        let path = self.path(key)?;
+        let text = self.option(key, super::value::string)?;
+        let path = match text.strip_prefix("credential:") {
+            None => self.beside(&text),
+            Some(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(folder) => Path::new(&folder).join(name),
+                None if self.source.opens_files => {
+                    let message = format!("{} is there for the service alone, which systemd starts", self.written(key));
+                    self.fault(key, message);
+                    return None;
+                }
+                None => PathBuf::from(text),
+            },
+        };
+        if !self.source.opens_files {
+            return Some(path);
+        }
         let problem = match File::open(&path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.is_dir() => "is a folder, not a file".to_owned(),
             Ok(_) => return Some(path),

@@ -17,8 +17,17 @@ pub enum Status {
     Removed,
     /// Kept back by the operator.
     Held,
-    /// To be tried again. `attempts` made so far; `next` in milliseconds since 1970.
-    Deferred { attempts: u32, next: u64 },
+    /// To be tried again.
+    Deferred {
+        /// Made so far.
+        attempts: u32,
+        /// When it is due, in milliseconds since 1970.
+        next: u64,
+        /// In milliseconds, as [`crate::retry`] counts it.
+        age: u64,
+        /// The sender was sent a notice of the delay.
+        told: bool,
+    },
     /// Not tried, since the address is suppressed. Reserved: nothing writes it yet.
     Suppressed,
 }

@@ -72,10 +72,24 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
             if new.force_verified {
                 domain.verify_by_operator(now)?;
             }
+            refuse_hosts_of_others(settings, &domain)?;
             let view = view(settings, &domain);
             Ok((vec![Change::Domain(domain)], view))
         })
         .await
+}
+
+/// A tracking host belongs to one domain: links.shop of example.com is links of shop.example.com. Also of one that was
+/// removed, whose links still work; but a domain may come back to its own.
+fn refuse_hosts_of_others(settings: &Snapshot, domain: &SenderDomain) -> Result<(), OpError> {
+    let others = settings.domains.values().chain(settings.removed.values()).filter(|other| other.name != domain.name);
+    let taken = |host: &DomainName, other: &SenderDomain| other.subdomains().iter().any(|s| s.host == *host);
+    for other in others {
+        if let Some(subdomain) = domain.subdomains().iter().find(|s| taken(&s.host, other)) {
+            return Err(OpError::HostTaken(subdomain.host.clone(), other.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 pub async fn domain_update(ops: &Ops, update: DomainUpdate) -> Result<DomainView, OpError> {
@@ -92,6 +106,7 @@ pub async fn domain_update(ops: &Ops, update: DomainUpdate) -> Result<DomainView
             if update.force_verified {
                 domain.verify_by_operator(now)?;
             }
+            refuse_hosts_of_others(settings, &domain)?;
             let view = view(settings, &domain);
             Ok((vec![Change::Domain(domain)], view))
         })

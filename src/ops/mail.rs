@@ -1,13 +1,16 @@
 //! Looking at messages and events.
 
 use super::{OpError, Ops};
+use crate::clock;
 use crate::event::Event;
-use crate::mail::{QueueId, Status};
-use crate::queue::Listed;
+use crate::mail::{Outcome, QueueId, Status};
+use crate::queue::{ClaimError, Listed};
 use crate::rewrite::Report;
-use crate::spool::MessageHead;
+use crate::settings::Change;
+use crate::spool::{Entry, MessageHead};
 use crate::store::{self, MessageRow, Store};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What `queue list` shows.
@@ -15,6 +18,8 @@ use std::sync::Arc;
 pub struct QueueView {
     /// Messages in the queue, those not listed included.
     pub queued: usize,
+    /// The operator keeps everything back.
+    pub held: bool,
     /// Why the smarthost cannot be reached, if it cannot.
     pub smarthost: Option<String>,
     pub messages: Vec<MessageView>,
@@ -58,7 +63,7 @@ pub fn queue_list(ops: &Ops, limit: usize) -> Result<QueueView, OpError> {
         Some(store) => Some(failed(&store, limit)?),
         None => None,
     };
-    Ok(QueueView { queued: ops.queue.len(), smarthost, messages, failed })
+    Ok(QueueView { queued: ops.queue.len(), held: ops.queue.is_held(), smarthost, messages, failed })
 }
 
 fn failed(store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {
@@ -69,6 +74,80 @@ fn failed(store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {
         }
     }
     Ok(failed)
+}
+
+/// Messages with this queue id, recipient or Message-ID: those in the queue, then the newest others.
+pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, OpError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(OpError::NothingToSearch);
+    }
+    let mut found: BTreeMap<QueueId, MessageView> = BTreeMap::new();
+    for message in ops.queue.search(text, limit) {
+        found.insert(message.id, listed(&message));
+    }
+    let mut ids = Vec::new();
+    if let Ok(id) = text.parse::<QueueId>() {
+        found.extend(ops.queue.show(&id).map(|message| (id, listed(&message))));
+        ids.push(id);
+    }
+    match ops.store.load_full() {
+        Some(store) => {
+            ids.extend(store::messages_with(&store, text, limit)?);
+            for id in ids {
+                if found.contains_key(&id) {
+                    continue;
+                }
+                found.extend(store::message(&store, &id)?.map(|(row, _)| (id, stored(&id, &row))));
+            }
+        }
+        None if found.is_empty() => return Err(OpError::NoHistory),
+        None => {}
+    }
+    Ok(found.into_values().rev().take(limit).collect())
+}
+
+/// Makes one message, or all that wait, due now. How many there were.
+pub fn queue_retry(ops: &Ops, id: Option<&QueueId>) -> Result<usize, OpError> {
+    if let Some(id) = id
+        && ops.queue.show(id).is_none()
+    {
+        return Err(OpError::NotQueued(*id));
+    }
+    Ok(ops.queue.retry(id))
+}
+
+/// Takes a message out of the queue; its sender is told nothing. How many recipients had still been waiting.
+pub async fn queue_remove(ops: &Ops, id: &QueueId) -> Result<usize, OpError> {
+    let open = ops.queue.claim(id).map_err(|e| match e {
+        ClaimError::Unknown => OpError::NotQueued(*id),
+        ClaimError::InFlight => OpError::InFlight(*id),
+    })?;
+    let at = clock::unix_ms();
+    let removed =
+        |recipient: &u16| Outcome { recipient: *recipient, status: Status::Removed, reply: Box::default(), at };
+    let outcomes: Vec<_> = open.iter().map(removed).collect();
+    let written = ops.log.append(Entry::Outcomes { id: *id, outcomes: outcomes.clone(), report: None }).await;
+    if written.is_ok() {
+        ops.queue.note(id, &outcomes);
+        tracing::info!(queue_id = %id, "removed by the operator");
+    }
+    ops.queue.finish(id, false, clock::steady_ms());
+    written?;
+    Ok(open.len())
+}
+
+/// Keeps all mail back, or lets it go; what is under way goes on. Holds over a restart.
+pub async fn queue_hold(ops: &Ops, held: bool) -> Result<bool, OpError> {
+    let changed = ops
+        .settings
+        .change(|settings| match settings.queue_held == held {
+            true => Ok::<_, OpError>((Vec::new(), false)),
+            false => Ok((vec![Change::QueueHeld(held)], true)),
+        })
+        .await?;
+    ops.queue.hold(held);
+    Ok(changed)
 }
 
 /// One message, in the queue or, where there is history, settled.
@@ -140,7 +219,7 @@ fn view<'a>(
             Status::Bounced => ("bounced", 0, None),
             Status::Removed => ("removed", 0, None),
             Status::Held => ("held", 0, None),
-            Status::Deferred { attempts, next } => ("deferred", attempts, Some(next)),
+            Status::Deferred { attempts, next, .. } => ("deferred", attempts, Some(clock::wall_of(next))),
             Status::Suppressed => ("suppressed", 0, None),
         };
         let address = recipient.address.to_string();

@@ -11,14 +11,17 @@ pub use domains::{
     domain_update, tracking_switch,
 };
 pub use keys::{KeyView, NewKey, key_create, key_list, key_revoke, key_rotate};
-pub use mail::{MessageView, QueueView, RecipientView, events_tail, queue_list, queue_show};
+pub use mail::{
+    MessageView, QueueView, RecipientView, events_tail, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
+    search,
+};
 
 use crate::domain::DomainRule;
 use crate::keys::{KeyError, TokenRing};
-use crate::mail::{DomainError, DomainName, QueueId};
+use crate::mail::{AddressError, DomainError, DomainName, QueueId};
 use crate::queue::Queue;
 use crate::settings::Settings;
-use crate::spool::AppendError;
+use crate::spool::{AppendError, Log};
 use crate::store::{MaybeStore, StoreError};
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ pub struct Ops {
     pub settings: Arc<Settings>,
     pub keys: TokenRing,
     pub queue: Arc<Queue>,
+    pub log: Log,
     pub store: MaybeStore,
     /// How long links of a removed domain go on redirecting.
     pub removed_domain_grace: Duration,
@@ -42,9 +46,19 @@ pub enum OpError {
     BadName(String, DomainError),
     DomainExists(DomainName),
     UnknownDomain(DomainName),
+    /// The tracking host is another sender domain's.
+    HostTaken(DomainName, DomainName),
     UnknownKey(String),
     AmbiguousKey(String),
     UnknownMessage(QueueId),
+    /// Settled, or never there.
+    NotQueued(QueueId),
+    /// Being delivered at this moment.
+    InFlight(QueueId),
+    NothingToSearch,
+    BadAddress(String, AddressError),
+    /// A message was not taken; the reply.
+    Refused(String),
     BadQueueId(String),
     BadKeyName,
     /// The log could not be written.
@@ -62,9 +76,15 @@ impl fmt::Display for OpError {
             Self::BadName(name, e) => write!(f, "{name:?} {e}"),
             Self::DomainExists(name) => write!(f, "{name} is there already; change it with `trackpost domain update`"),
             Self::UnknownDomain(name) => write!(f, "there is no sender domain {name}"),
+            Self::HostTaken(host, name) => write!(f, "{host} is a tracking host of {name} already"),
             Self::UnknownKey(id) => write!(f, "there is no API key {id}"),
             Self::AmbiguousKey(id) => write!(f, "several API keys begin with {id}: give more of the id"),
             Self::UnknownMessage(id) => write!(f, "there is no message {id}"),
+            Self::NotQueued(id) => write!(f, "there is no message {id} in the queue"),
+            Self::InFlight(id) => write!(f, "{id} is being delivered at this moment; try again when that has ended"),
+            Self::NothingToSearch => f.write_str("say what to search: a queue id, a recipient or a Message-ID"),
+            Self::BadAddress(address, e) => write!(f, "{address:?} is no address: {e:?}"),
+            Self::Refused(reply) => write!(f, "the message was not taken: {reply}"),
             Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),

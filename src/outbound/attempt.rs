@@ -1,14 +1,18 @@
 //! One attempt at one message: the plan, a copy per recipient, the transactions, the outcomes.
 
+use super::notices::{self, Told};
 use super::route::Route;
 use super::{Broken, Connection, Outbound, Phase, Transaction};
 use crate::clock;
-use crate::mail::{Outcome, QueueId, Recipient, Reply, Status};
-use crate::queue::{Attempt, HOT_MESSAGE};
-use crate::retry::{Next, after_failure};
+use crate::dsn::Kind;
+use crate::mail::{Enhanced, Outcome, QueueId, Recipient, Reply, Status};
+use crate::mime::downgrade::{Stuck, to_seven_bit};
+use crate::queue::{Attempt, Due, HOT_MESSAGE};
+use crate::retry::{Failure, Next, after_failure};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
 use crate::spool::{BodyError, Entry, MessageHead};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,41 +25,67 @@ pub enum Ended {
 
 /// Recipients of one transaction where their copies are the same.
 const SHARED_RECIPIENTS: usize = 100;
+/// Age at which a sender who asked for it hears of a delay, in milliseconds.
+const DELAY_NOTICE: u64 = 4 * 60 * 60 * 1000;
 
 /// Tries every recipient that is due. A connection that is no longer fit is dropped and, where needed, made anew.
 pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<Connection>) -> Ended {
-    if connection.as_ref().is_none_or(|c| !c.is_fit()) {
+    if let Some(old) = connection.take_if(|c| !outbound.may_use(c)) {
+        old.quit().await;
+    }
+    if connection.is_none() {
         *connection = match outbound.connect().await {
             Ok(opened) => Some(opened),
-            Err(e) => return unreachable(outbound, job, e.to_string()),
+            Err(e) => return unreachable(outbound, job, e.to_string()).await,
         };
     }
     let Attempt { id, head, due, hot } = job;
     let _room = outbound.room_for(head.size).await;
-    let mut run = Run { outbound, id, head, report: None, stranded: false };
+    let mut run = Run::new(outbound, id, head);
     let body = match &hot {
         Some(hot) => Ok(hot.body.clone()),
         None => run.stored_body().await,
     };
     match body {
-        Ok(body) => run.deliver(body, due, connection).await,
-        Err(e) => run.body_failed(&e, &due),
+        Ok(body) => {
+            run.deliver(body.clone(), due, connection).await;
+            run.close(Some(&body)).await;
+        }
+        Err(e) => {
+            run.body_failed(&e, &due);
+            run.close(Some(&Bytes::new())).await;
+        }
     }
     drop(hot);
-    outbound.queue.finish(&run.id, run.stranded);
+    outbound.queue.finish(&run.id, run.stranded, clock::steady_ms());
     Ended::Done
 }
 
 /// Defers what was to be tried, so that its age and the reason are on record; it is due again as soon as the
 /// smarthost answers.
-fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
+async fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
     let Attempt { id, head, due, hot } = job;
     drop(hot);
-    let run = Run { outbound, id, head, report: None, stranded: true };
-    let outcomes = due.iter().map(|(place, attempts)| run.put_off(*place, *attempts, &why)).collect();
-    run.record(outcomes, None);
-    outbound.queue.finish(&id, true);
+    let mut run = Run::new(outbound, id, head);
+    run.stranded = true;
+    let outcomes = due.iter().map(|due| (run.put_off(due, &why), due.attempts + 1)).collect();
+    run.settle(outcomes);
+    run.close(None).await;
+    outbound.queue.finish(&id, true, clock::steady_ms());
     Ended::Unreachable(why)
+}
+
+/// Notes a failed probe for every message that is due: the smarthost was tried for all of them.
+pub async fn put_off_due(outbound: &Outbound, why: &str) {
+    outbound.queue.wake_due(clock::steady_ms());
+    let mut count = 0u32;
+    while let Some(job) = outbound.queue.take_stranded(clock::steady_ms()) {
+        unreachable(outbound, job, why.to_owned()).await;
+        count += 1;
+        if count.is_multiple_of(256) {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 struct Run<'a> {
@@ -66,9 +96,30 @@ struct Run<'a> {
     report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
     stranded: bool,
+    /// Who answered, for notices.
+    smarthost: String,
+    /// Outcomes that are recorded once the notice that tells of them is on disk.
+    bounced: Vec<(Outcome, u32)>,
+    /// Notices that are owed beside these.
+    relayed: Vec<Told>,
+    delayed: Vec<Told>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(outbound: &'a Outbound, id: QueueId, head: Arc<MessageHead>) -> Self {
+        Self {
+            outbound,
+            id,
+            head,
+            report: None,
+            stranded: false,
+            smarthost: String::new(),
+            bounced: Vec::new(),
+            relayed: Vec::new(),
+            delayed: Vec::new(),
+        }
+    }
+
     async fn stored_body(&self) -> Result<Bytes, BodyError> {
         let (log, id) = (self.outbound.log.clone(), self.id);
         let read = tokio::task::spawn_blocking(move || log.body(&id)).await;
@@ -76,22 +127,21 @@ impl Run<'_> {
     }
 
     /// A message that cannot be read from the disk: tried again while that may help, else given up with the reason.
-    fn body_failed(&self, error: &BodyError, due: &[(u16, u32)]) {
+    fn body_failed(&mut self, error: &BodyError, due: &[Due]) {
         tracing::error!(queue_id = %self.id, "the message cannot be read from the log: {error}");
         let now = clock::unix_ms();
-        let outcomes = due.iter().map(|(place, attempts)| match error {
-            BodyError::Io(_) => self.put_off(*place, *attempts, &error.to_string()),
-            _ => Outcome {
-                recipient: *place,
-                status: Status::Bounced,
-                reply: format!("554 5.3.0 {error}").into(),
-                at: now,
-            },
-        });
-        self.record(outcomes.collect(), None);
+        let mut outcomes = Vec::with_capacity(due.len());
+        for due in due {
+            let outcome = match error {
+                BodyError::Io(_) => self.put_off(due, &error.to_string()),
+                _ => self.bounce(due, format!("554 5.3.0 {error}").into(), now),
+            };
+            outcomes.push((outcome, due.attempts + 1));
+        }
+        self.settle(outcomes);
     }
 
-    async fn deliver(&mut self, body: Bytes, due: Vec<(u16, u32)>, connection: &mut Option<Connection>) {
+    async fn deliver(&mut self, body: Bytes, due: Vec<Due>, connection: &mut Option<Connection>) {
         let route = self.outbound.routes.of(self.head.from_domain.as_deref());
         let (plan, body) = self.plan(body, &route).await;
         let report = plan.report();
@@ -112,7 +162,7 @@ impl Run<'_> {
             } else {
                 copy.clear();
                 copy.reserve(plan.len_hint());
-                plan.copy_for(&body, &self.id, now[0].0, route.signer.as_ref(), &mut copy);
+                plan.copy_for(&body, &self.id, now[0].recipient, route.signer.as_ref(), &mut copy);
                 &copy[..]
             };
             let too_many = self.transact(message, now, connection).await;
@@ -130,13 +180,15 @@ impl Run<'_> {
         body: &Bytes,
         plan: &Plan,
         route: &Route,
-        mut due: Vec<(u16, u32)>,
+        mut due: Vec<Due>,
         connection: &mut Option<Connection>,
     ) {
         let mut copy = Vec::new();
-        plan.copy_for(body, &self.id, due[0].0, route.signer.as_ref(), &mut copy);
+        plan.copy_for(body, &self.id, due[0].recipient, route.signer.as_ref(), &mut copy);
         while !due.is_empty() {
+            let rest = due.split_off(due.len().min(SHARED_RECIPIENTS));
             due = self.transact(&copy, &due, connection).await;
+            due.extend(rest);
         }
     }
 
@@ -156,15 +208,10 @@ impl Run<'_> {
     }
 
     /// One transaction for `due`. Returns those that are to go in another one at once.
-    async fn transact(
-        &mut self,
-        message: &[u8],
-        due: &[(u16, u32)],
-        connection: &mut Option<Connection>,
-    ) -> Vec<(u16, u32)> {
+    async fn transact(&mut self, message: &[u8], due: &[Due], connection: &mut Option<Connection>) -> Vec<Due> {
         let head = Arc::clone(&self.head);
         let recipients: Vec<&Recipient> =
-            due.iter().filter_map(|(place, _)| head.envelope.recipients.get(usize::from(*place))).collect();
+            due.iter().filter_map(|due| head.envelope.recipients.get(usize::from(due.recipient))).collect();
         let transaction = Transaction {
             sender: head.envelope.sender.as_ref(),
             recipients: &recipients,
@@ -186,15 +233,23 @@ impl Run<'_> {
                     Err(e) => {
                         self.stranded = true;
                         let why = e.to_string();
-                        let outcomes = due.iter().map(|(place, n)| self.put_off(*place, *n, &why)).collect();
-                        let report = self.report.take();
-                        self.record(outcomes, report);
+                        let outcomes = due.iter().map(|due| (self.put_off(due, &why), due.attempts + 1)).collect();
+                        self.settle(outcomes);
                         return Vec::new();
                     }
                 },
             };
             let started = Instant::now();
             let took_over_dsn = open.capabilities().dsn;
+            self.smarthost = open.peer().to_owned();
+            let fitted = match fit(message, open) {
+                Ok(fitted) => fitted,
+                Err(stuck) => {
+                    let replies = vec![refusal_of(stuck); due.len()];
+                    return self.answered(&replies, due, took_over_dsn, started);
+                }
+            };
+            let transaction = Transaction { message: &fitted, ..transaction };
             match open.send(&transaction).await {
                 Ok(replies) => return self.answered(&replies, due, took_over_dsn, started),
                 // A connection kept from before may have been closed by the other side meanwhile: nothing was said
@@ -209,39 +264,36 @@ impl Run<'_> {
         }
     }
 
-    fn answered(
-        &mut self,
-        replies: &[Reply],
-        due: &[(u16, u32)],
-        took_over_dsn: bool,
-        started: Instant,
-    ) -> Vec<(u16, u32)> {
+    fn answered(&mut self, replies: &[Reply], due: &[Due], took_over_dsn: bool, started: Instant) -> Vec<Due> {
         let now = clock::unix_ms();
         let any_taken = replies.iter().any(|reply| reply.code / 100 == 2);
         let mut again = Vec::new();
         let mut outcomes = Vec::with_capacity(due.len());
-        for ((place, attempts), reply) in due.iter().zip(replies) {
+        let together = due.len();
+        for (due, reply) in due.iter().zip(replies) {
             let outcome = match reply.code {
                 200..=299 => {
                     let status = if took_over_dsn { Status::Delivered } else { Status::Relayed };
-                    Outcome { recipient: *place, status, reply: cut(reply), at: now }
+                    Outcome { recipient: due.recipient, status, reply: cut(reply), at: now }
                 }
-                500..=599 => Outcome { recipient: *place, status: Status::Bounced, reply: cut(reply), at: now },
-                452 if any_taken && due.len() > 1 => {
-                    again.push((*place, *attempts));
+                500..=599 => self.bounce(due, cut(reply), now),
+                452 if any_taken && together > 1 => {
+                    again.push(*due);
                     continue;
                 }
-                _ => self.put_off(*place, *attempts, &reply.to_string()),
+                _ => self.put_off(due, &reply.to_string()),
             };
             self.tell(&outcome, started);
-            outcomes.push(outcome);
+            if outcome.status == Status::Relayed && notices::is_owed(Kind::Relayed, &self.head, due.recipient) {
+                self.relayed.push(told(&outcome, due.attempts + 1));
+            }
+            outcomes.push((outcome, due.attempts + 1));
         }
-        let report = self.report.take();
-        self.record(outcomes, report);
+        self.settle(outcomes);
         again
     }
 
-    fn broke(&mut self, broken: &Broken, due: &[(u16, u32)]) {
+    fn broke(&mut self, broken: &Broken, due: &[Due]) {
         if broken.after_dot {
             tracing::warn!(
                 queue_id = %self.id,
@@ -251,29 +303,89 @@ impl Run<'_> {
         }
         let now = clock::unix_ms();
         let mut outcomes = Vec::with_capacity(due.len());
-        for (n, (place, attempts)) in due.iter().enumerate() {
+        for (n, due) in due.iter().enumerate() {
             let refused = broken.replies.get(n).and_then(Option::as_ref).filter(|reply| reply.is_permanent());
             let outcome = match refused {
-                Some(reply) => Outcome { recipient: *place, status: Status::Bounced, reply: cut(reply), at: now },
-                None => self.put_off(*place, *attempts, &broken.text),
+                Some(reply) => self.bounce(due, cut(reply), now),
+                None => self.put_off(due, &broken.text),
             };
             self.tell(&outcome, Instant::now());
-            outcomes.push(outcome);
+            outcomes.push((outcome, due.attempts + 1));
         }
-        let report = self.report.take();
-        self.record(outcomes, report);
+        self.settle(outcomes);
+    }
+
+    fn bounce(&self, due: &Due, reply: Box<str>, now: u64) -> Outcome {
+        Outcome { recipient: due.recipient, status: Status::Bounced, reply, at: now }
     }
 
     /// Deferred to its next time, or given up for its age.
-    fn put_off(&self, recipient: u16, attempts: u32, why: &str) -> Outcome {
-        let (now, attempts) = (clock::unix_ms(), attempts.saturating_add(1));
+    fn put_off(&mut self, due: &Due, why: &str) -> Outcome {
+        let now = clock::unix_ms();
+        let attempts = due.attempts.saturating_add(1);
         let dice = u32::from_ne_bytes(clock::random());
-        let status =
-            match after_failure(&self.outbound.delivery.load().schedule, self.head.accepted_at, now, attempts, dice) {
-                Next::RetryAt(next) => Status::Deferred { attempts, next },
-                Next::GiveUp => Status::Bounced,
-            };
-        Outcome { recipient, status, reply: shortened(why), at: now }
+        let failure = Failure { attempts, age: due.age, since: now.saturating_sub(due.at), dice };
+        let schedule = &self.outbound.delivery.load().schedule;
+        let mut outcome = Outcome { recipient: due.recipient, status: Status::Bounced, reply: shortened(why), at: now };
+        if let Next::RetryAfter { pause, age } = after_failure(schedule, &failure) {
+            let max_age = u64::try_from(schedule.max_age.as_millis()).unwrap_or(u64::MAX);
+            let kind = Kind::Delayed { until: now.saturating_add(max_age.saturating_sub(age)) };
+            let tell = !due.told && age >= DELAY_NOTICE && notices::is_owed(kind, &self.head, due.recipient);
+            if tell {
+                self.delayed.push(told(&outcome, attempts));
+            }
+            let next = clock::steady_ms().saturating_add(pause);
+            outcome.status = Status::Deferred { attempts, next, age, told: due.told || tell };
+        }
+        outcome
+    }
+
+    /// Records what is decided, each with the attempts made. What bounced waits for its notice, where one is owed.
+    fn settle(&mut self, outcomes: Vec<(Outcome, u32)>) {
+        let is_owed = |(outcome, _): &(Outcome, u32)| {
+            outcome.status == Status::Bounced && notices::is_owed(Kind::Failed, &self.head, outcome.recipient)
+        };
+        let (wait, now): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(is_owed);
+        self.bounced.extend(wait);
+        if !now.is_empty() {
+            let report = self.report.take();
+            self.record(now.into_iter().map(|(outcome, _)| outcome).collect(), report);
+        }
+    }
+
+    /// Sends the notices that are owed. A bounce is recorded behind its notice, so that a crash in between tells of it
+    /// once more rather than never; where the notice cannot be written, the recipient is tried again later.
+    async fn close(&mut self, body: Option<&Bytes>) {
+        if !self.bounced.is_empty() {
+            let bounced = std::mem::take(&mut self.bounced);
+            let told: Vec<Told> = bounced.iter().map(|(outcome, attempts)| told(outcome, *attempts)).collect();
+            let mut outcomes: Vec<Outcome> = bounced.into_iter().map(|(outcome, _)| outcome).collect();
+            if let Err(e) = self.notify(Kind::Failed, &told, body).await {
+                tracing::error!(queue_id = %self.id, "the sender could not be told of a bounce, which is tried again: {e:?}");
+                let next = clock::steady_ms().saturating_add(self.outbound.delivery.load().schedule.pause(1));
+                for outcome in &mut outcomes {
+                    outcome.status = Status::Deferred { attempts: 1, next, age: 0, told: false };
+                }
+            }
+            let report = self.report.take();
+            self.record(outcomes, report);
+        }
+        let (relayed, delayed) = (std::mem::take(&mut self.relayed), std::mem::take(&mut self.delayed));
+        let max_age = self.outbound.delivery.load().schedule.max_age.as_millis();
+        let left = u64::try_from(max_age).unwrap_or(u64::MAX).saturating_sub(DELAY_NOTICE);
+        let until = clock::unix_ms().saturating_add(left);
+        for (kind, told) in [(Kind::Relayed, relayed), (Kind::Delayed { until }, delayed)] {
+            if let Err(e) = self.notify(kind, &told, body).await {
+                tracing::warn!(queue_id = %self.id, "the sender could not be told: {e:?}");
+            }
+        }
+    }
+
+    async fn notify(&self, kind: Kind, told: &[Told], body: Option<&Bytes>) -> Result<(), crate::intake::Refusal> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        notices::send(self.outbound, kind, self.id, &self.head, told, &self.smarthost, body).await
     }
 
     fn tell(&self, outcome: &Outcome, started: Instant) {
@@ -300,6 +412,26 @@ impl Run<'_> {
             tracing::error!(queue_id = %self.id, "the outcome could not be logged, it may be delivered twice: {e}");
         }
     }
+}
+
+/// The message as this smarthost can take it.
+fn fit<'a>(message: &'a [u8], connection: &Connection) -> Result<Cow<'a, [u8]>, Stuck> {
+    match connection.capabilities().eight_bit_mime {
+        true => Ok(Cow::Borrowed(message)),
+        false => to_seven_bit(message),
+    }
+}
+
+fn refusal_of(stuck: Stuck) -> Reply {
+    let text = match stuck {
+        Stuck::Signed => "8-bit text under a signature, and the smarthost takes 7-bit mail alone (no 8BITMIME)",
+        Stuck::Broken => "8-bit text that cannot be encoded, and the smarthost takes 7-bit mail alone (no 8BITMIME)",
+    };
+    Reply::new(554, Enhanced(5, 6, 3), text)
+}
+
+fn told(outcome: &Outcome, attempts: u32) -> Told {
+    Told { recipient: outcome.recipient, attempts, reply: outcome.reply.clone(), at: outcome.at }
 }
 
 fn cut(reply: &Reply) -> Box<str> {

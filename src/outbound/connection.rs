@@ -4,12 +4,13 @@
 //! It is made in [`super::open`], and messages go over it in [`super::transaction`]. Which smarthost, and how many
 //! connections, is not decided here.
 
+use super::Delivery;
 use super::stream::Stream;
 use super::tls::TlsMode;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -99,6 +100,12 @@ pub struct Connection {
     pub(super) busy: bool,
     /// A transaction was begun and given up, so RSET precedes the next MAIL.
     pub(super) needs_reset: bool,
+    /// Whom it is with, for people to read.
+    pub(super) peer: String,
+    /// What was configured when it was opened; with anything else in force it is given up.
+    pub(super) terms: Option<Arc<Delivery>>,
+    /// Until when it is used, however fit it is: one to a fallback ends, so that the first smarthost is tried again.
+    pub(super) until: Option<Instant>,
     /// Up to 256 KiB of a message on their way out, stuffed; kept for the memory.
     pub(super) scratch: Vec<u8>,
 }
@@ -111,12 +118,17 @@ impl Connection {
     /// True when another transaction may begin: the last one ended as it should, and since then the smarthost has
     /// neither said anything nor, as far as is known yet, hung up.
     pub fn is_fit(&self) -> bool {
-        !self.busy && self.stream.is_quiet()
+        !self.busy && self.stream.is_quiet() && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// The smarthost's name and port.
+    pub fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// Says QUIT, if the connection is fit for that, waits for the reply, and closes.
     pub async fn quit(mut self) {
-        if self.is_fit() {
+        if !self.busy && self.stream.is_quiet() {
             let farewell = async {
                 // Nothing follows from the reply, nor from its absence.
                 let _ = self.smtp.command("QUIT\r\n").await;

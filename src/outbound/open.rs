@@ -83,6 +83,9 @@ impl Connection {
             timeouts: to.timeouts,
             busy: false,
             needs_reset: false,
+            peer: format!("{}:{}", to.host, to.port),
+            terms: None,
+            until: None,
             scratch: Vec::new(),
         };
         if let Some(credentials) = &to.credentials {

@@ -1,15 +1,17 @@
 //! How many work at once, and what happens when the smarthost cannot be reached.
 
-use super::attempt::{Ended, attempt};
+use super::attempt::{Ended, attempt, put_off_due};
 use super::{Connection, OpenError, Routes, Smarthost};
 use crate::clock;
+use crate::intake::Intake;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::retry::Schedule;
 use crate::spool::Log;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -20,10 +22,25 @@ pub struct Outbound {
     pub routes: Routes,
     /// May be swapped.
     pub delivery: ArcSwap<Delivery>,
+    /// By which notices go into the queue.
+    pub intake: Arc<Intake>,
+    /// Smarthosts that could not be reached lately, by name and port, and until when they are asked last.
+    down: Mutex<HashMap<(String, u16), Instant>>,
     /// Memory for messages over [`HOT_MESSAGE`] and their copies, in KiB.
     pub large: Arc<Semaphore>,
     /// Workers that wait for something to do.
     idle: AtomicUsize,
+    /// Workers in all.
+    busy: AtomicUsize,
+}
+
+/// Counts a worker down, however it ends.
+struct Leaving<'a>(&'a AtomicUsize);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where mail goes, and how patiently.
@@ -40,25 +57,66 @@ const LARGE_KIB: usize = 72 * 1024;
 const FIRST_WORKERS: usize = 4;
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 const GROW_EVERY: Duration = Duration::from_millis(250);
+/// How long a smarthost that could not be reached is asked last.
+const DOWN_FOR: Duration = Duration::from_secs(30);
+/// How long a connection to a fallback is used.
+const FALLBACK_FOR: Duration = Duration::from_secs(60);
 const PROBE_FIRST: Duration = Duration::from_millis(500);
 const PROBE_LAST: Duration = Duration::from_secs(30);
 
 impl Outbound {
-    pub fn new(log: Log, queue: Arc<Queue>, routes: Routes, delivery: Delivery) -> Self {
+    pub fn new(intake: Arc<Intake>, routes: Routes, delivery: Delivery) -> Self {
+        let (log, queue) = (intake.log.clone(), Arc::clone(&intake.queue));
         let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
-        Self { log, queue, routes, delivery, large, idle: AtomicUsize::new(0) }
+        let (down, idle, busy) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { log, queue, routes, delivery, intake, down, large, idle, busy }
     }
 
-    /// A connection to the first smarthost that answers.
+    /// A connection to the first smarthost that answers. One that did not lately is asked after the others, so that
+    /// mail does not wait for its time-out again and again.
     pub async fn connect(&self) -> Result<Connection, OpenError> {
-        let mut first = None;
-        for smarthost in &self.delivery.load_full().smarthosts {
+        let delivery = self.delivery.load_full();
+        let mut order: Vec<_> = delivery.smarthosts.iter().enumerate().collect();
+        order.sort_by_key(|(_, smarthost)| self.is_down(smarthost));
+        let mut first: Option<(usize, OpenError)> = None;
+        for (place, smarthost) in order {
             match Connection::open(smarthost).await {
-                Ok(connection) => return Ok(connection),
-                Err(e) => drop(first.get_or_insert(e)),
+                Ok(mut connection) => {
+                    self.note_down(smarthost, None);
+                    connection.terms = Some(Arc::clone(&delivery));
+                    connection.until = (place > 0).then(|| Instant::now() + FALLBACK_FOR);
+                    return Ok(connection);
+                }
+                Err(e) => {
+                    self.note_down(smarthost, Some(Instant::now() + DOWN_FOR));
+                    if first.as_ref().is_none_or(|(other, _)| place < *other) {
+                        first = Some((place, e));
+                    }
+                }
             }
         }
-        Err(first.expect("the configuration names at least one smarthost"))
+        Err(first.expect("the configuration names at least one smarthost").1)
+    }
+
+    /// Whether another message may go over the connection.
+    pub fn may_use(&self, connection: &Connection) -> bool {
+        let current = self.delivery.load();
+        connection.is_fit() && connection.terms.as_ref().is_some_and(|terms| Arc::ptr_eq(terms, &current))
+    }
+
+    fn is_down(&self, smarthost: &Smarthost) -> bool {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = down.get(&(smarthost.host.clone(), smarthost.port));
+        until.is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn note_down(&self, smarthost: &Smarthost, until: Option<Instant>) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (smarthost.host.clone(), smarthost.port);
+        match until {
+            Some(until) => drop(down.insert(name, until)),
+            None => drop(down.remove(&name)),
+        }
     }
 
     /// Waits for room for a large message with its copy; nothing is held for a small one.
@@ -76,11 +134,13 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
     let mut workers = JoinSet::new();
     let mut allowed = FIRST_WORKERS;
     let mut probe_pause = PROBE_FIRST;
+    let mut oldest = None;
     let mut grow = tokio::time::interval(GROW_EVERY);
     grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
         let most = outbound.delivery.load().max_connections.max(1);
         allowed = allowed.min(most);
+        outbound.queue.set_width(most);
         if let Some(down) = outbound.queue.unreachable() {
             allowed = 1;
             tokio::select! {
@@ -96,14 +156,16 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                 }
                 Err(e) => {
                     probe_pause = (probe_pause * 2).min(PROBE_LAST);
+                    put_off_due(&outbound, &e.to_string()).await;
                     tracing::debug!(since = down.since, "the smarthost still cannot be reached: {e}");
                 }
             }
             continue;
         }
-        let next = outbound.queue.wake_due(clock::unix_ms());
-        let until_next = next
-            .map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.saturating_sub(clock::unix_ms()).max(1)));
+        let next = outbound.queue.wake_due(clock::steady_ms());
+        let until_next = next.map_or(Duration::from_secs(3600), |at| {
+            Duration::from_millis(at.saturating_sub(clock::steady_ms()).max(1))
+        });
         while workers.try_join_next().is_some() {}
         let backlog = outbound.queue.backlog();
         let nobody_waits = outbound.idle.load(Ordering::Relaxed) == 0;
@@ -114,9 +176,12 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             () = outbound.queue.sooner() => {}
             () = tokio::time::sleep(until_next) => {}
             _ = grow.tick(), if backlog > 0 || workers.is_empty() => {
-                if backlog > 4 * allowed && workers.len() == allowed && allowed < most {
+                // Many wait; or few, but for as long as all workers take over what they have.
+                let stuck = nobody_waits && outbound.queue.oldest_ready() == oldest && oldest.is_some();
+                if (backlog > 4 * allowed || stuck) && workers.len() == allowed && allowed < most {
                     allowed += 1;
                 }
+                oldest = outbound.queue.oldest_ready();
             }
             () = outbound.queue.crowded(), if workers.len() < allowed => {}
             Some(_) = workers.join_next(), if !workers.is_empty() => {}
@@ -137,8 +202,16 @@ fn spawn(
 
 /// One worker: takes messages as long as there are any, and leaves after a while without.
 async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut connection: Option<Connection>) {
+    let busy = outbound.busy.fetch_add(1, Ordering::Relaxed);
+    let _leaving = Leaving(&outbound.busy);
+    let mut others = busy;
     while !*stop.borrow() {
-        if let Some(job) = outbound.queue.take(clock::unix_ms()) {
+        // Of too many, after a reload, the last ones go.
+        if others >= outbound.delivery.load().max_connections.max(1) {
+            break;
+        }
+        others = outbound.busy.load(Ordering::Relaxed).saturating_sub(1);
+        if let Some(job) = outbound.queue.take(clock::steady_ms()) {
             match attempt(&outbound, job, &mut connection).await {
                 Ended::Done => {}
                 Ended::Unreachable(why) => {

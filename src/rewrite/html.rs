@@ -4,12 +4,13 @@
 //! mail program without scripts shows. Does not: change anything, decode a value, or judge a link. Offsets are those
 //! of the octets given in.
 
+use super::foreign;
 use lol_html::html_content::Element;
 use lol_html::{
     AsciiCompatibleEncoding, DocumentContentHandlers, ElementContentHandlers, HtmlRewriter, MemorySettings, Selector,
     Settings,
 };
-use memchr::{memchr2_iter, memmem, memrchr};
+use memchr::{memchr_iter, memchr2_iter, memmem, memrchr};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -82,6 +83,9 @@ static LINKS: LazyLock<Selector> = LazyLock::new(|| {
 static NOSCRIPT: LazyLock<Selector> = LazyLock::new(|| "noscript".parse().expect("a constant selector"));
 /// In these a browser drops an image or keeps it back. No end tag but their own closes them.
 static HIDING: LazyLock<Selector> = LazyLock::new(|| "select, template".parse().expect("a constant selector"));
+static FOREIGN: LazyLock<Selector> = LazyLock::new(|| "svg, math".parse().expect("a constant selector"));
+/// A page of frames has no body that would show a pixel.
+static FRAMES: LazyLock<Selector> = LazyLock::new(|| "frameset".parse().expect("a constant selector"));
 static PROBE_ELEMENT: LazyLock<Selector> = LazyLock::new(|| PROBE_NAME.parse().expect("a constant selector"));
 
 const PROBE_NAME: &str = "x-trackpost-probe";
@@ -123,6 +127,7 @@ fn run(
 ) -> Result<Pass, HtmlError> {
     let shift = Shift(probe);
     let pass = RefCell::new(Pass::default());
+    let foreign = RefCell::new(Vec::new());
     let too_many = RefCell::new(false);
     // The probe shifts what stands behind it; a strict parser refuses what it cannot be sure of.
     let mut settings = Settings::new();
@@ -130,6 +135,16 @@ fn run(
         .with_encoding(encoding)
         .with_strict(true)
         .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(MAX_MEMORY));
+    let on_foreign = |element: &mut Element<'_, '_>| {
+        foreign.borrow_mut().push(shift.range(element.source_location().bytes()).start);
+        Ok(())
+    };
+    if mentions_tag(html, &[b"svg", b"math"]) {
+        settings = settings.append_element_content_handler((
+            Cow::Borrowed(&*FOREIGN),
+            ElementContentHandlers::default().element(on_foreign),
+        ));
+    }
     let max = links.unwrap_or(0);
     if links.is_some() {
         let on_link = |element: &mut Element<'_, '_>| {
@@ -168,6 +183,7 @@ fn run(
             .append_document_content_handler(DocumentContentHandlers::default().comments(on_comment));
     }
     let hides_from = Cell::new(None);
+    let has_frames = Cell::new(false);
     if probe.is_some() {
         let on_probe = |element: &mut Element<'_, '_>| {
             // In SVG or MathML the pixel would break out and change the tree.
@@ -182,7 +198,15 @@ fn run(
             }
             Ok(())
         };
+        let on_frames = |_: &mut Element<'_, '_>| {
+            has_frames.set(true);
+            Ok(())
+        };
         settings = settings
+            .append_element_content_handler((
+                Cow::Borrowed(&*FRAMES),
+                ElementContentHandlers::default().element(on_frames),
+            ))
             .append_element_content_handler((
                 Cow::Borrowed(&*PROBE_ELEMENT),
                 ElementContentHandlers::default().element(on_probe),
@@ -206,14 +230,22 @@ fn run(
         }
     };
     match result {
+        Ok(()) if !foreign_is_plain(html, &foreign.borrow()) => Err(HtmlError::Ambiguous),
         Ok(()) => {
             let pass = pass.into_inner();
             let hidden = hides_from.get().zip(probe).is_some_and(|(start, place)| !closes(&html[start..place]));
-            Ok(Pass { probe_seen: pass.probe_seen && !hidden, ..pass })
+            Ok(Pass { probe_seen: pass.probe_seen && !hidden && !has_frames.get(), ..pass })
         }
         Err(_) if *too_many.borrow() => Err(HtmlError::TooManyLinks),
         Err(_) => Err(HtmlError::Ambiguous),
     }
+}
+
+/// Whether every SVG and MathML element, given by where it starts, ends where all readers see its end.
+fn foreign_is_plain(html: &[u8], starts: &[usize]) -> bool {
+    let mut inside = 0;
+    // What stands inside of one is judged with it.
+    starts.iter().all(|start| *start < inside || foreign::end(html, *start).map(|end| inside = end).is_some())
 }
 
 fn site(html: &[u8], element: &Element<'_, '_>, shift: Shift) -> Option<Site> {
@@ -305,6 +337,13 @@ fn nested(
 
 fn mentions_href(html: &[u8]) -> bool {
     memchr2_iter(b'h', b'H', html).any(|at| html.get(at..at + 4).is_some_and(|w| w.eq_ignore_ascii_case(b"href")))
+}
+
+/// Whether there is anything like a start tag of one of these names, for sparing most documents a handler.
+fn mentions_tag(html: &[u8], names: &[&[u8]]) -> bool {
+    let begins =
+        |at: usize, name: &[u8]| html.get(at + 1..at + 1 + name.len()).is_some_and(|w| w.eq_ignore_ascii_case(name));
+    memchr_iter(b'<', html).any(|at| names.iter().any(|name| begins(at, name)))
 }
 
 /// Where the pixel may stand, the best place first: before the last `</body>`, before the last `</html>`, at the end,
@@ -458,6 +497,25 @@ mod tests {
             let tail = format!("{html}</body></html>");
             assert_eq!(all(&tail).0, *want, "{html}");
         }
+    }
+
+    #[test]
+    fn unclosed_foreign_content_is_ambiguous() {
+        let find = |html: &str| find(html.as_bytes(), AsciiCompatibleEncoding::utf_8(), Some(9), true);
+        for html in [
+            "<div><svg></div><textarea><a href=1>x</a></textarea>",
+            "<table><tr><td><svg></td></tr></table><xmp><a href=1></xmp>",
+            "<div><svg><path d=\"x\"></div><style>/*<a href=1>*/</style>",
+            "<div><math></div><textarea><a href=1>x</a></textarea>",
+            "<select><svg></select><script>var a=\"<a href='1'>\"</script>",
+            "<div><svg></div><![CDATA[x><a href=1>y</a>]]>",
+            "<!--[if mso]><div><svg></div><textarea><a href=\"1\">x</a></textarea><![endif]-->",
+        ] {
+            assert_eq!(find(html), Err(HtmlError::Ambiguous), "{html}");
+        }
+        let plain = "<a href=1><svg width='9'><path d='M0'/></svg></a><math><mi>x</mi></math><a href=2>";
+        assert_eq!(find(plain).unwrap().sites.len(), 2);
+        assert_eq!(find("<frameset><frame src=x></frameset>").unwrap().pixel, None);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! original goes out.
 
 mod draft;
+mod foreign;
 mod html;
 mod link;
 mod pixel;

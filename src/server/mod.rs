@@ -3,8 +3,11 @@
 
 mod parts;
 mod reload;
+mod systemd;
 
 use crate::admin;
+use crate::api::Api;
+use crate::clock;
 use crate::config::Config;
 use crate::event::{AgentList, Event};
 use crate::http;
@@ -40,6 +43,8 @@ pub enum StartError {
     Keys(KeyError),
     Bind(SocketAddr, io::Error),
     Admin(PathBuf, io::Error),
+    /// What a socket unit passed does not go with the configuration.
+    Sockets(String),
     Tls(TlsError),
     Certificate(CertificateError),
     Signals(io::Error),
@@ -54,6 +59,7 @@ impl fmt::Display for StartError {
             Self::Keys(e) => write!(f, "{e}"),
             Self::Bind(address, e) => write!(f, "cannot listen on {address}: {e}"),
             Self::Admin(path, e) => write!(f, "cannot listen on {}: {e}", path.display()),
+            Self::Sockets(why) => write!(f, "a socket that systemd passed: {why}"),
             Self::Tls(e) => write!(f, "{e}"),
             Self::Certificate(e) => write!(f, "{e}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
@@ -69,6 +75,7 @@ impl std::error::Error for StartError {}
 pub struct Bound {
     pub smtp: Vec<SocketAddr>,
     pub tracking: Vec<SocketAddr>,
+    pub api: Option<SocketAddr>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -91,6 +98,17 @@ pub async fn serve_until(
     end: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     parts::refuse_what_is_not_built(&config)?;
+    let mut sockets = systemd::Sockets::take()?;
+    let files = systemd::raise_file_limit();
+    let wanted = parts::files_wanted(&config);
+    if files < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            "fewer files may be open than there may be connections: raise LimitNOFILE (ulimit -n -H), \
+             or lower smtp.max_connections"
+        );
+    }
     let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let options = Options {
         segment_size: config.spool.segment_size,
@@ -105,24 +123,28 @@ pub async fn serve_until(
         tracing::error!("the setting {key} cannot be read and is left out");
     }
     let settings = Arc::new(settings);
-    let queue = Arc::new(Queue::new(recovered.messages));
+    let queue = Arc::new(Queue::new(recovered.messages, clock::steady_ms(), &config.queue.schedule));
+    queue.hold(settings.snapshot().queue_held);
     let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
 
     let tls = parts::submission_tls(&config)?;
     let mut bound = Bound::default();
     let mut smtp = Vec::new();
     for listener in &config.smtp.listeners {
-        let socket = bind(listener.address).await?;
+        let socket = bind(&mut sockets, listener.address).await?;
         bound.smtp.extend(socket.local_addr());
         let terms = parts::terms(&config, listener, tls.as_ref());
         smtp.push(Listener { socket, terms: Arc::new(ArcSwap::from_pointee(terms)) });
     }
     let mut web = Vec::new();
     for address in &config.tracking.http {
-        let socket = bind(*address).await?;
+        let socket = bind(&mut sockets, *address).await?;
         bound.tracking.extend(socket.local_addr());
         web.push(socket);
     }
+    let api_socket = bind(&mut sockets, config.api.address).await?;
+    bound.api = api_socket.local_addr().ok();
+    sockets.all_taken()?;
 
     let commands =
         admin::listen(&config.data_dir).map_err(|e| StartError::Admin(admin::socket(&config.data_dir), e))?;
@@ -143,8 +165,15 @@ pub async fn serve_until(
         },
         recording,
     ));
+    let intake = Arc::new(Intake {
+        log: log.clone(),
+        queue: Arc::clone(&queue),
+        settings: Arc::clone(&settings),
+        hostname: config.hostname.as_str().into(),
+        rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
+    });
     let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), parts::style(&config));
-    let outbound = Arc::new(Outbound::new(log.clone(), Arc::clone(&queue), routes, parts::delivery(&config)?));
+    let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
     let mut fronts = JoinSet::new();
@@ -163,6 +192,11 @@ pub async fn serve_until(
         let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
         fronts.spawn(async move { http::serve(socket, http::Limits::default(), proxies, tracker, stop).await });
     }
+    tracing::info!(address = %shown(&api_socket), "API listens");
+    let api = Arc::new(Api { log: log.clone(), store: Arc::clone(&store) });
+    let (no_proxies, stop) = (Arc::from([]), accepting.clone());
+    fronts.spawn(async move { http::serve(api_socket, http::Limits::default(), no_proxies, api, stop).await });
+    fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     let grace = config.tracking.removed_domain_grace;
     let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());
     fronts.spawn(follow);
@@ -170,17 +204,11 @@ pub async fn serve_until(
         settings: Arc::clone(&settings),
         keys,
         queue: Arc::clone(&queue),
+        log: log.clone(),
         store,
         removed_domain_grace: grace,
     });
-    fronts.spawn(admin::serve(commands, ops, events, accepting.clone()));
-    let intake = Arc::new(Intake {
-        log: log.clone(),
-        queue: Arc::clone(&queue),
-        settings,
-        hostname: config.hostname.as_str().into(),
-        rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
-    });
+    fronts.spawn(admin::serve(commands, ops, Arc::clone(&intake), events, accepting.clone()));
     let memory = Memory::new(config.smtp.max_message_size);
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
     let shutdown = config.smtp.timeouts.shutdown;
@@ -196,21 +224,29 @@ pub async fn serve_until(
         fronts.spawn(inbound::serve(Arc::clone(&inbound), listener, accepting.clone()));
     }
     tracing::info!("ready");
+    systemd::ready();
 
     ready(bound);
     end.await;
     tracing::info!("stopping");
+    systemd::stopping(2 * shutdown + Duration::from_secs(20));
     let _ = stop_accepting.send(true);
     let drained = tokio::time::timeout(shutdown, async {
         while fronts.join_next().await.is_some() {}
         let _ = hits_done.await;
     });
     if drained.await.is_err() {
-        tracing::warn!("sessions were cut at the deadline; none of their messages had been accepted");
+        tracing::warn!("sessions were cut at the deadline; what they had not been told to be accepted they send again");
         fronts.shutdown().await;
     }
     let _ = stop_delivery.send(true);
-    let _ = tokio::time::timeout(shutdown, delivery).await;
+    let mut delivery = delivery;
+    if tokio::time::timeout(shutdown, &mut delivery).await.is_err() {
+        // Nothing may go out whose outcome the log no longer takes.
+        tracing::warn!("deliveries were cut at the deadline; what the smarthost had not answered is sent again");
+        delivery.abort();
+        let _ = delivery.await;
+    }
     let _ = stop_recorder.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(10), recorder).await;
     let _ = tokio::task::spawn_blocking(move || log.close()).await;
@@ -218,8 +254,13 @@ pub async fn serve_until(
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|e| StartError::Bind(address, e))
+/// The socket that systemd has bound for this address, else one of our own.
+async fn bind(sockets: &mut systemd::Sockets, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = match sockets.for_address(address) {
+        Some(socket) => TcpListener::from_std(socket),
+        None => TcpListener::bind(address).await,
+    };
+    bound.map_err(|e| StartError::Bind(address, e))
 }
 
 fn shown(socket: &TcpListener) -> String {

@@ -3,6 +3,7 @@
 
 use super::StartError;
 use crate::config::{self, Config};
+use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
@@ -17,6 +18,13 @@ pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
         return Err(StartError::NotBuilt("tracking.tls other than external"));
     }
     Ok(())
+}
+
+/// Files that are open when there are as many connections as there may be.
+pub fn files_wanted(config: &Config) -> u64 {
+    let http = http::Limits::default().connections * (config.tracking.http.len() + 1);
+    let out: usize = config.smarthosts.iter().map(|smarthost| smarthost.max_connections).sum();
+    (config.smtp.max_connections + http + out + 200) as u64
 }
 
 /// What is taken from clients.

@@ -1,7 +1,7 @@
 //! SIGHUP: the file is read again, and what may change while mail flows is swapped, all of it or, where the file is
 //! bad, nothing. Addresses, the data folder and the like need a restart; the log says which were changed.
 
-use super::parts;
+use super::{parts, systemd};
 use crate::config::Config;
 use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
@@ -32,7 +32,9 @@ pub async fn run(mut parts: Reloaded, mut hangup: Signal, mut stop: watch::Recei
             told = hangup.recv() => if told.is_none() { return },
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        systemd::reloading();
         parts.reload();
+        systemd::ready();
     }
 }
 

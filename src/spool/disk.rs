@@ -7,13 +7,22 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes the folder `DIR/log`, and takes the lock on `DIR/lock`, which is held for as long as the file is open.
 pub(super) fn prepare(dir: &Path) -> Result<File, OpenError> {
     let log = dir.join("log");
     DirBuilder::new().recursive(true).mode(0o700).create(&log).map_err(|e| OpenError::io(&log, &e))?;
+    // Files that root leaves behind in another's folder would keep its owner out at the next start.
+    let owner = fs::metadata(dir).map_err(|e| OpenError::io(dir, &e))?.uid();
+    // SAFETY: a plain system call that cannot fail.
+    let user = unsafe { libc::geteuid() };
+    if owner != user {
+        let message =
+            format!("it belongs to user {owner}, and this process runs as user {user}: start it as that user");
+        return Err(OpenError::io(dir, &io::Error::new(io::ErrorKind::PermissionDenied, message)));
+    }
     for made in [Some(dir), dir.parent()].into_iter().flatten().filter(|d| !d.as_os_str().is_empty()) {
         sync_dir(made).map_err(|e| OpenError::io(made, &e))?;
     }

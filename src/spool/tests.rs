@@ -128,7 +128,7 @@ fn what_goes_in_comes_out() {
     for n in 1..=20 {
         log.append(message(n, 2)).wait().unwrap();
     }
-    let deferred = Status::Deferred { attempts: 1, next: 77 };
+    let deferred = Status::Deferred { attempts: 1, next: 77, age: 9, told: true };
     log.append_soon(outcome(3, 0, Status::Delivered)).unwrap();
     log.append_soon(outcome(3, 1, Status::Bounced)).unwrap();
     log.append_soon(outcome(4, 1, deferred)).unwrap();
@@ -319,7 +319,7 @@ fn compaction_keeps_what_is_live() {
     let dir = TempDir::new().unwrap();
     let options = Options { slack: 0, ..options(dir.path()) };
     let (mut log, _) = Log::open(options.clone()).unwrap();
-    let deferred = Status::Deferred { attempts: 3, next: 4 };
+    let deferred = Status::Deferred { attempts: 3, next: 4, age: 5, told: false };
     let (mut live, mut kept) = (BTreeSet::new(), BTreeMap::new());
     let mut dice = 1u64;
     for n in 0..1200 {
@@ -389,7 +389,7 @@ fn an_outcome_never_overtakes_an_earlier_one() {
             }
         });
         for attempts in 1..=4000 {
-            log.append_soon(outcome(1, 0, Status::Deferred { attempts, next: 9 })).unwrap();
+            log.append_soon(outcome(1, 0, Status::Deferred { attempts, next: 9, age: 0, told: false })).unwrap();
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });

@@ -91,6 +91,19 @@ pub fn failed_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, Stor
     Ok(rows.iter().filter_map(|(key, _)| Some(QueueId::from_bytes(key.get(1..)?.try_into().ok()?))).collect())
 }
 
+/// The newest `limit` messages that have this Message-ID, with or without its brackets, or this recipient.
+pub fn messages_with(store: &Store, text: &str, limit: usize) -> Result<Vec<QueueId>, StoreError> {
+    let bare = text.trim_matches(['<', '>']);
+    let mut ids = Vec::new();
+    for (kind, text) in [(b'i', format!("<{bare}>")), (b'i', bare.to_owned()), (b'r', bare.to_lowercase())] {
+        let from = index_key(kind, &text, &QueueId::from_bytes([0; 16]));
+        let rows = store.scan(&from, &index_key(kind, &text, &QueueId::from_bytes([255; 16])), limit, true)?;
+        let id = |(key, _): &Row| Some(QueueId::from_bytes(key.last_chunk::<16>().copied()?));
+        ids.extend(rows.iter().filter_map(id));
+    }
+    Ok(ids)
+}
+
 fn first_chunk_id((key, _): &Row) -> Option<QueueId> {
     let (id, chunk) = key.get(1..)?.split_at_checked(16)?;
     (chunk == [0, 0]).then_some(QueueId::from_bytes(id.try_into().ok()?))

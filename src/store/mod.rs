@@ -9,7 +9,9 @@ mod hits;
 mod messages;
 
 pub use hits::{HitRow, hit_rows, hits_before};
-pub use messages::{MessageRow, RecipientRow, failed_messages, latest_messages, message, message_writes};
+pub use messages::{
+    MessageRow, RecipientRow, failed_messages, latest_messages, message, message_writes, messages_with,
+};
 
 use crate::spool::Cursor;
 use std::fmt;

@@ -18,7 +18,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("wiring", &["server"]),
     ("shells", SHELLS),
     ("changes of state", &["ops"]),
-    ("settings", &["settings"]),
+    ("settings", &["settings", "health"]),
     ("state", &["queue", "store"]),
     ("files and clock", &["spool", "keys", "config", "clock"]),
     ("core", &["rewrite", "dsn"]),

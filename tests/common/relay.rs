@@ -97,6 +97,7 @@ struct Running {
     child: Child,
     smtp: SocketAddr,
     web: SocketAddr,
+    api: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     reader: JoinHandle<()>,
 }
@@ -124,7 +125,8 @@ impl Relay {
             log.lock().unwrap().iter().any(|line| line.ends_with(" ready")).then_some(())
         });
         let (smtp, web) = (listens("SMTP listens"), listens("tracking host listens"));
-        self.running = Some(Running { child, smtp, web, log, reader });
+        let api = listens("API listens");
+        self.running = Some(Running { child, smtp, web, api, log, reader });
     }
 
     fn running(&self) -> &Running {
@@ -138,6 +140,11 @@ impl Relay {
     /// Where the tracking host listens.
     pub fn web(&self) -> SocketAddr {
         self.running().web
+    }
+
+    /// Where the API listens.
+    pub fn api(&self) -> SocketAddr {
+        self.running().api
     }
 
     pub fn folder(&self) -> &Path {

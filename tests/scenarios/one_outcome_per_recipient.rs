@@ -16,9 +16,11 @@ fn one_is_taken_one_deferred_and_one_refused() {
     let shown = relay.wait_for_status(&id, &["bounced", "deferred", "relayed"]);
     let reply = |n: usize| shown["recipients"][n]["reply"].as_str().unwrap().to_owned();
     assert_eq!((&*reply(0), &*reply(1)), ("550 5.1.1 No such user", "450 4.2.1 Busy"));
-    assert_eq!(smarthost.taken()[0].to, ["here@example.net"]);
+    assert!(smarthost.taken().iter().any(|taken| taken.to == ["here@example.net"]));
     relay.wait_for_status(&id, &["bounced", "relayed", "relayed"]);
-    let to: Vec<_> = smarthost.taken().into_iter().map(|taken| taken.to).collect();
+    // Beside the notice to the sender.
+    let mail = smarthost.taken().into_iter().filter(|taken| !taken.mail.starts_with("<>"));
+    let to: Vec<_> = mail.map(|taken| taken.to).collect();
     assert_eq!(to, [["here@example.net"], ["busy@example.net"]]);
     let failed = relay.json(&["queue", "list"]);
     let failed = failed["failed"].as_array().unwrap();

@@ -53,11 +53,13 @@ fn is_clean(message: &[u8]) -> bool {
 /// Without the fields of its header that are addressed to the relay and never leave it.
 fn without_ours(message: &[u8]) -> Vec<u8> {
     let is_ours = |line: &[u8]| line.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-trackpost-"));
-    let mut in_header = true;
+    let (mut in_header, mut in_ours) = (true, false);
     let mut kept = Vec::new();
     for line in message.split_inclusive(|b| *b == b'\n') {
         in_header &= line != b"\r\n";
-        if !(in_header && is_ours(line)) {
+        // A folded line belongs to the field before it.
+        in_ours = in_header && if line.starts_with(b" ") || line.starts_with(b"\t") { in_ours } else { is_ours(line) };
+        if !in_ours {
             kept.extend_from_slice(line);
         }
     }

@@ -4,11 +4,15 @@
 //! Who may open the socket may do everything: it is 0600, in the data folder. Nothing is decided here; [`crate::ops`]
 //! does it all.
 
+mod trial;
+
 use crate::event::Event;
+use crate::intake::Intake;
 use crate::mail::QueueId;
 use crate::ops::{self, DomainUpdate, NewDomain, NewKey, OpError, Ops};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -34,10 +38,32 @@ pub enum Request {
     KeyList,
     KeyRevoke(String),
     KeyRotate,
-    QueueList { limit: usize },
+    QueueList {
+        limit: usize,
+    },
     QueueShow(String),
-    Tracking { domain: Option<String>, on: bool },
-    EventsTail { limit: usize, follow: bool },
+    /// All settings as the log has them, for a backup.
+    Settings,
+    /// One message, or all.
+    QueueRetry(Option<String>),
+    QueueRemove(String),
+    QueueHold(bool),
+    Search {
+        text: String,
+        limit: usize,
+    },
+    Test {
+        to: String,
+        from: Option<String>,
+    },
+    Tracking {
+        domain: Option<String>,
+        on: bool,
+    },
+    EventsTail {
+        limit: usize,
+        follow: bool,
+    },
 }
 
 /// The answer's line.
@@ -74,6 +100,7 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 pub async fn serve(
     listener: UnixListener,
     ops: Arc<Ops>,
+    intake: Arc<Intake>,
     events: broadcast::Sender<Arc<Event>>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -86,9 +113,9 @@ pub async fn serve(
         while callers.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
-                let (ops, events) = (Arc::clone(&ops), events.clone());
+                let (ops, intake, events) = (Arc::clone(&ops), Arc::clone(&intake), events.clone());
                 callers.spawn(async move {
-                    if let Err(e) = answer(stream, &ops, &events).await {
+                    if let Err(e) = answer(stream, &ops, &intake, &events).await {
                         tracing::debug!("a command went away: {e}");
                     }
                 });
@@ -102,7 +129,12 @@ pub async fn serve(
     callers.shutdown().await;
 }
 
-async fn answer(stream: UnixStream, ops: &Ops, events: &broadcast::Sender<Arc<Event>>) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    ops: &Ops,
+    intake: &Intake,
+    events: &broadcast::Sender<Arc<Event>>,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read).take(MAX_REQUEST);
@@ -131,14 +163,14 @@ async fn answer(stream: UnixStream, ops: &Ops, events: &broadcast::Sender<Arc<Ev
             }
         }
     }
-    let done = match perform(ops, request).await {
+    let done = match perform(ops, intake, request).await {
         Ok(value) => Answer::Ok(value),
         Err(e) => Answer::Error(e.to_string()),
     };
     say(&mut write, &done).await
 }
 
-async fn perform(ops: &Ops, request: Request) -> Result<Value, OpError> {
+async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, OpError> {
     Ok(match request {
         Request::DomainAdd(new) => json!(ops::domain_add(ops, new).await?),
         Request::DomainUpdate(update) => json!(ops::domain_update(ops, update).await?),
@@ -151,12 +183,28 @@ async fn perform(ops: &Ops, request: Request) -> Result<Value, OpError> {
         Request::KeyRotate => json!(ops::key_rotate(ops)?),
         Request::QueueList { limit } => json!(ops::queue_list(ops, limit)?),
         Request::QueueShow(id) => {
-            let id = id.parse::<QueueId>().map_err(|_| OpError::BadQueueId(id))?;
-            json!(ops::queue_show(ops, &id)?)
+            json!(ops::queue_show(ops, &queue_id(id)?)?)
         }
+        Request::Settings => {
+            let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
+            let records = ops.settings.snapshot().records();
+            json!(records.into_iter().map(|(key, value)| (key, text(value))).collect::<BTreeMap<_, _>>())
+        }
+        Request::QueueRetry(id) => {
+            let id = id.map(queue_id).transpose()?;
+            json!(ops::queue_retry(ops, id.as_ref())?)
+        }
+        Request::QueueRemove(id) => json!(ops::queue_remove(ops, &queue_id(id)?).await?),
+        Request::QueueHold(held) => json!(ops::queue_hold(ops, held).await?),
+        Request::Search { text, limit } => json!(ops::search(ops, &text, limit)?),
+        Request::Test { to, from } => json!(trial::send(ops, intake, &to, from.as_deref()).await?),
         Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
         Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
     })
+}
+
+fn queue_id(text: String) -> Result<QueueId, OpError> {
+    text.parse::<QueueId>().map_err(|_| OpError::BadQueueId(text))
 }
 
 async fn say(write: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> io::Result<()> {

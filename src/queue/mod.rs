@@ -4,11 +4,18 @@
 //!
 //! Nothing here is durable and nothing needs to be: after a start the log gives it all back. Message bytes are kept
 //! only for messages just accepted, within [`HOT_BYTES`]; the others are read from the log again.
+//!
+//! Times are those of [`crate::clock::steady_ms`], which does not jump: a clock that is set neither holds anything up
+//! nor makes everything due at once. After a start nothing waits longer than its own pause.
+
+mod lanes;
 
 use crate::mail::{Outcome, QueueId, Status};
+use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use lanes::Lanes;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -33,15 +40,21 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     jobs: HashMap<QueueId, Job>,
-    ready: VecDeque<QueueId>,
-    /// Due time in milliseconds since 1970, and whose.
+    ready: Lanes,
+    /// Due time, and whose.
     timed: BTreeSet<(u64, QueueId)>,
+    /// Connections to the smarthost that there may be.
+    width: usize,
+    /// The operator keeps everything back.
+    held: bool,
     /// Why the smarthost cannot be reached, and since when; no work is given out meanwhile.
     unreachable: Option<Unreachable>,
 }
 
 struct Job {
     head: Arc<MessageHead>,
+    /// The domain of the first recipient, in lower case.
+    lane: Arc<str>,
     recipients: Vec<Waiting>,
     hot: Option<Hot>,
     in_flight: bool,
@@ -69,9 +82,29 @@ pub struct Hot {
 pub struct Attempt {
     pub id: QueueId,
     pub head: Arc<MessageHead>,
-    /// Index of the recipient, and how many attempts were made before this one.
-    pub due: Vec<(u16, u32)>,
+    pub due: Vec<Due>,
     pub hot: Option<Hot>,
+}
+
+/// A recipient that is due, with what was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Index into the envelope's recipients.
+    pub recipient: u16,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Age at the last of them, and when that, or acceptance, was by the clock. Milliseconds.
+    pub age: u64,
+    pub at: u64,
+    /// The sender knows of the delay.
+    pub told: bool,
+}
+
+/// Why a message cannot be taken out of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimError {
+    Unknown,
+    InFlight,
 }
 
 /// One message as listed.
@@ -91,13 +124,19 @@ pub struct Unreachable {
 }
 
 impl Queue {
-    /// Begins with what recovery found unsettled.
-    pub fn new(recovered: Vec<Live>) -> Self {
-        let mut state = State::default();
-        for live in recovered {
+    /// Begins with what recovery found unsettled at `now`.
+    pub fn new(recovered: Vec<Live>, now: u64, schedule: &Schedule) -> Self {
+        let mut state = State { width: 1, ..State::default() };
+        for mut live in recovered {
+            for outcome in &mut live.statuses {
+                if let Status::Deferred { attempts, next, .. } = &mut outcome.status {
+                    *next = (*next).min(now.saturating_add(schedule.longest_pause(*attempts)));
+                }
+            }
             let waiting = |o: Outcome| Waiting { status: o.status, reply: o.reply, at: o.at };
             let recipients = live.statuses.into_iter().map(waiting).collect();
-            let job = Job { head: live.head, recipients, hot: None, in_flight: false, stranded: false };
+            let lane = lane_of(&live.head);
+            let job = Job { head: live.head, lane, recipients, hot: None, in_flight: false, stranded: false };
             state.schedule(live.id, &job);
             state.jobs.insert(live.id, job);
         }
@@ -124,6 +163,11 @@ impl Queue {
         self.state().ready.len()
     }
 
+    /// The message that has its turn next, for seeing whether anything moves.
+    pub fn oldest_ready(&self) -> Option<QueueId> {
+        self.state().ready.first()
+    }
+
     /// A share of the memory for a message just accepted. Waits up to `patience` while delivery goes on, so that
     /// accepting does not outrun it; `None` when there is no room, or when the smarthost cannot be reached.
     pub async fn keep_hot(&self, body: Bytes, patience: Duration) -> Option<Hot> {
@@ -141,11 +185,11 @@ impl Queue {
     pub fn insert(&self, id: QueueId, head: Arc<MessageHead>, hot: Option<Hot>) {
         let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: head.accepted_at };
         let recipients = vec![fresh; head.envelope.recipients.len()];
-        let job = Job { head, recipients, hot, in_flight: false, stranded: false };
+        let lane = lane_of(&head);
         let mut state = self.state();
-        let crowded = !state.ready.is_empty() || state.jobs.is_empty();
-        state.ready.push_back(id);
-        state.jobs.insert(id, job);
+        let crowded = state.ready.len() > 0 || state.jobs.is_empty();
+        state.ready.push(&lane, id);
+        state.jobs.insert(id, Job { head, lane, recipients, hot, in_flight: false, stranded: false });
         drop(state);
         self.work.notify_one();
         if crowded {
@@ -155,11 +199,21 @@ impl Queue {
 
     /// The next message that is due at `now`. `None` when there is none, or while the smarthost cannot be reached.
     pub fn take(&self, now: u64) -> Option<Attempt> {
+        self.take_if(now, |state| state.unreachable.is_none())
+    }
+
+    /// The next message that is due, for noting that it cannot be delivered: the smarthost was tried for all of them.
+    pub fn take_stranded(&self, now: u64) -> Option<Attempt> {
+        self.take_if(now, |_| true)
+    }
+
+    fn take_if(&self, now: u64, may: impl Fn(&State) -> bool) -> Option<Attempt> {
         let mut state = self.state();
-        if state.unreachable.is_some() {
+        if state.held || !may(&state) {
             return None;
         }
-        while let Some(id) = state.ready.pop_front() {
+        let width = state.width;
+        while let Some((lane, id)) = state.ready.take(now, width) {
             let Some(job) = state.jobs.get_mut(&id).filter(|job| !job.in_flight) else { continue };
             let due = due_recipients(&job.recipients, now);
             if due.is_empty() {
@@ -167,7 +221,8 @@ impl Queue {
             }
             job.in_flight = true;
             let attempt = Attempt { id, head: Arc::clone(&job.head), due, hot: job.hot.take() };
-            let more = !state.ready.is_empty();
+            state.ready.began(&lane, id, now);
+            let more = state.ready.len() > 0;
             drop(state);
             if more {
                 self.work.notify_one();
@@ -190,9 +245,10 @@ impl Queue {
 
     /// Ends an attempt: the message leaves, or waits for its next time. `stranded` says that the smarthost could not
     /// be reached, so that it is due as soon as that is over.
-    pub fn finish(&self, id: &QueueId, stranded: bool) {
+    pub fn finish(&self, id: &QueueId, stranded: bool, now: u64) {
         let mut state = self.state();
         let Some(mut job) = state.jobs.remove(id) else { return };
+        state.ready.ended(&job.lane, id, now);
         if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
             return;
         }
@@ -205,13 +261,58 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Gives an attempt back as if it had not been taken, in front of all others.
-    pub fn put_back(&self, attempt: Attempt) {
+    /// Takes a message out of delivery's reach, for the operator to settle: the recipients that are not settled yet.
+    /// Then [`Self::finish`].
+    pub fn claim(&self, id: &QueueId) -> Result<Vec<u16>, ClaimError> {
         let mut state = self.state();
-        let Some(job) = state.jobs.get_mut(&attempt.id) else { return };
-        job.in_flight = false;
-        job.hot = attempt.hot;
-        state.ready.push_front(attempt.id);
+        let job = state.jobs.get_mut(id).ok_or(ClaimError::Unknown)?;
+        if job.in_flight {
+            return Err(ClaimError::InFlight);
+        }
+        job.in_flight = true;
+        let open = job.recipients.iter().enumerate().filter(|(_, waiting)| !waiting.status.is_settled());
+        Ok(open.filter_map(|(place, _)| u16::try_from(place).ok()).collect())
+    }
+
+    /// Makes a message, or all of them, due now. How many there were.
+    pub fn retry(&self, only: Option<&QueueId>) -> usize {
+        let mut state = self.state();
+        let State { jobs, ready, timed, .. } = &mut *state;
+        let mut count = 0;
+        for (id, job) in jobs.iter_mut().filter(|(id, job)| only.is_none_or(|only| only == *id) && !job.in_flight) {
+            let mut was_deferred = false;
+            for waiting in &mut job.recipients {
+                if let Status::Deferred { next, .. } = &mut waiting.status {
+                    timed.remove(&(*next, *id));
+                    was_deferred |= *next > 0;
+                    *next = 0;
+                }
+            }
+            if was_deferred {
+                ready.push(&job.lane, *id);
+                count += 1;
+            }
+        }
+        drop(state);
+        self.work.notify_one();
+        self.sooner.notify_one();
+        count
+    }
+
+    /// Keeps everything back, or gives it out again.
+    pub fn hold(&self, held: bool) {
+        self.state().held = held;
+        self.work.notify_one();
+        self.sooner.notify_one();
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.state().held
+    }
+
+    /// How many messages may be under way at once.
+    pub fn set_width(&self, width: usize) {
+        self.state().width = width;
     }
 
     /// Stops giving out work. True when it was given out until now: of several workers, one brings the news.
@@ -237,12 +338,12 @@ impl Queue {
         for (id, job) in jobs.iter_mut().filter(|(_, job)| job.stranded && !job.in_flight) {
             job.stranded = false;
             for waiting in &mut job.recipients {
-                if let Status::Deferred { attempts, next } = &mut waiting.status {
+                if let Status::Deferred { next, .. } = &mut waiting.status {
                     timed.remove(&(*next, *id));
-                    waiting.status = Status::Deferred { attempts: *attempts, next: 0 };
+                    *next = 0;
                 }
             }
-            ready.push_back(*id);
+            ready.push(&job.lane, *id);
         }
         drop(state);
         self.work.notify_one();
@@ -262,12 +363,15 @@ impl Queue {
     pub fn wake_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state();
         let mut woken = false;
+        state.ready.tidy(now);
         let next = loop {
             match state.timed.first().copied() {
                 Some((due, id)) if due <= now => {
                     state.timed.pop_first();
-                    state.ready.push_back(id);
-                    woken = true;
+                    if let Some(lane) = state.jobs.get(&id).map(|job| Arc::clone(&job.lane)) {
+                        state.ready.push(&lane, id);
+                        woken = true;
+                    }
                 }
                 other => break other.map(|(due, _)| due),
             }
@@ -301,6 +405,18 @@ impl Queue {
     pub fn show(&self, id: &QueueId) -> Option<Listed> {
         self.state().listed(id)
     }
+
+    /// Up to `limit` messages to or with this: a recipient, a Message-ID with or without its brackets.
+    pub fn search(&self, text: &str, limit: usize) -> Vec<Listed> {
+        let id = text.trim_matches(['<', '>']);
+        let state = self.state();
+        let found = |job: &Job| {
+            job.head.message_id.trim_matches(['<', '>']) == id
+                || job.head.envelope.recipients.iter().any(|r| r.address.as_str().eq_ignore_ascii_case(text))
+        };
+        let ids: Vec<_> = state.jobs.iter().filter(|(_, job)| found(job)).map(|(id, _)| *id).take(limit).collect();
+        ids.iter().filter_map(|id| state.listed(id)).collect()
+    }
 }
 
 impl State {
@@ -311,7 +427,7 @@ impl State {
             _ => None,
         });
         match due.min() {
-            Some(0) => self.ready.push_back(id),
+            Some(0) => self.ready.push(&job.lane, id),
             Some(next) => drop(self.timed.insert((next, id))),
             None => {}
         }
@@ -324,18 +440,23 @@ impl State {
     }
 }
 
+fn lane_of(head: &MessageHead) -> Arc<str> {
+    let first = head.envelope.recipients.first().and_then(|recipient| recipient.address.domain());
+    first.unwrap_or_default().to_ascii_lowercase().into()
+}
+
 /// Recipients that are due, and those that fall due within the next seconds: they may as well go along.
-fn due_recipients(recipients: &[Waiting], now: u64) -> Vec<(u16, u32)> {
+fn due_recipients(recipients: &[Waiting], now: u64) -> Vec<Due> {
     const SOON_MS: u64 = 5_000;
     let any_due = recipients.iter().any(|w| matches!(w.status, Status::Deferred { next, .. } if next <= now));
     let horizon = if any_due { now + SOON_MS } else { now };
     let due = recipients.iter().enumerate().filter_map(|(place, waiting)| {
-        let attempts = match waiting.status {
-            Status::Queued => 0,
-            Status::Deferred { attempts, next } if next <= horizon => attempts,
+        let (attempts, age, told) = match waiting.status {
+            Status::Queued => (0, 0, false),
+            Status::Deferred { attempts, next, age, told } if next <= horizon => (attempts, age, told),
             _ => return None,
         };
-        Some((u16::try_from(place).ok()?, attempts))
+        Some(Due { recipient: u16::try_from(place).ok()?, attempts, age, at: waiting.at, told })
     });
     due.collect()
 }
@@ -374,48 +495,95 @@ mod tests {
         Outcome { recipient, status, reply: "x".into(), at: 1 }
     }
 
+    fn deferred(next: u64) -> Status {
+        Status::Deferred { attempts: 1, next, age: 5, told: false }
+    }
+
+    fn schedule() -> Schedule {
+        Schedule { pauses: vec![Duration::from_secs(60)], max_age: Duration::from_secs(3600) }
+    }
+
+    fn queue() -> Queue {
+        let queue = Queue::new(Vec::new(), 0, &schedule());
+        queue.set_width(8);
+        queue
+    }
+
+    fn due(attempt: &Attempt) -> Vec<(u16, u32)> {
+        attempt.due.iter().map(|due| (due.recipient, due.attempts)).collect()
+    }
+
     #[test]
     fn first_in_first_out_until_deferred() {
-        let queue = Queue::new(Vec::new());
+        let queue = queue();
         queue.insert(id(1), head(2), None);
         queue.insert(id(2), head(1), None);
         let first = queue.take(0).unwrap();
-        assert_eq!((first.id, &first.due[..]), (id(1), &[(0, 0), (1, 0)][..]));
-        queue.note(&id(1), &[outcome(0, Status::Delivered), outcome(1, Status::Deferred { attempts: 1, next: 100 })]);
-        queue.finish(&id(1), false);
+        assert_eq!((first.id, due(&first)), (id(1), vec![(0, 0), (1, 0)]));
+        queue.note(&id(1), &[outcome(0, Status::Delivered), outcome(1, deferred(100))]);
+        queue.finish(&id(1), false, 0);
         assert_eq!(queue.take(0).unwrap().id, id(2));
         queue.note(&id(2), &[outcome(0, Status::Relayed)]);
-        queue.finish(&id(2), false);
+        queue.finish(&id(2), false, 0);
         assert_eq!(queue.len(), 1);
         assert_eq!(queue.wake_due(99), Some(100));
         assert!(queue.take(99).is_none());
         assert_eq!(queue.wake_due(100), None);
         let again = queue.take(100).unwrap();
-        assert_eq!((again.id, &again.due[..]), (id(1), &[(1, 1)][..]));
-        queue.put_back(again);
-        assert_eq!(queue.take(100).unwrap().id, id(1));
+        assert_eq!(again.due, [Due { recipient: 1, attempts: 1, age: 5, at: 1, told: false }]);
     }
 
     #[test]
     fn a_smarthost_that_is_down_strands_and_frees() {
-        let queue = Queue::new(Vec::new());
+        let queue = queue();
         queue.insert(id(1), head(1), None);
         queue.insert(id(2), head(1), None);
         let attempt = queue.take(0).unwrap();
         queue.smarthost_is_down("connection refused", 7);
-        queue.note(&attempt.id, &[outcome(0, Status::Deferred { attempts: 1, next: 60_000 })]);
-        queue.finish(&attempt.id, true);
+        queue.note(&attempt.id, &[outcome(0, deferred(60_000))]);
+        queue.finish(&attempt.id, true, 7);
         assert!(queue.take(0).is_none());
         assert_eq!(queue.unreachable().unwrap().since, 7);
         queue.smarthost_is_up();
-        let order: Vec<_> = std::iter::from_fn(|| queue.take(8)).map(|a| (a.id, a.due)).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.take(8)).map(|a| (a.id, due(&a))).collect();
         assert_eq!(order, [(id(2), vec![(0, 0)]), (id(1), vec![(0, 1)])]);
         assert_eq!(queue.wake_due(u64::MAX), None);
     }
 
+    #[test]
+    fn what_the_operator_does() {
+        let queue = queue();
+        queue.insert(id(1), head(1), None);
+        queue.hold(true);
+        assert!(queue.take(0).is_none());
+        queue.hold(false);
+        assert_eq!(queue.take(0).unwrap().id, id(1));
+        assert_eq!(queue.claim(&id(1)), Err(ClaimError::InFlight));
+        assert_eq!(queue.retry(Some(&id(1))), 0);
+        queue.note(&id(1), &[outcome(0, deferred(500))]);
+        queue.finish(&id(1), false, 0);
+        assert!(queue.take(1).is_none());
+        assert_eq!(queue.retry(None), 1);
+        assert_eq!(due(&queue.take(1).unwrap()), [(0, 1)]);
+        queue.finish(&id(1), false, 1);
+        assert_eq!(queue.claim(&id(1)), Ok(vec![0]));
+        assert!(queue.take(u64::MAX).is_none(), "it is the operator's now");
+        queue.note(&id(1), &[outcome(0, Status::Removed)]);
+        queue.finish(&id(1), false, 1);
+        assert_eq!(queue.claim(&id(1)), Err(ClaimError::Unknown));
+    }
+
+    #[test]
+    fn a_due_time_that_the_clock_left_far_ahead_is_a_pause_away_at_most() {
+        let live = |n: u8, next| Live { id: id(n), head: head(1), statuses: vec![outcome(0, deferred(next))] };
+        let queue = Queue::new(vec![live(1, 90_000_000), live(2, 1_000_030)], 1_000_000, &schedule());
+        assert_eq!(queue.wake_due(1_000_000), Some(1_000_030));
+        assert_eq!(queue.wake_due(1_000_030), Some(1_067_500));
+    }
+
     #[tokio::test]
     async fn the_hot_budget_is_bounded() {
-        let queue = Queue::new(Vec::new());
+        let queue = queue();
         let body = Bytes::from(vec![0; HOT_MESSAGE]);
         let kept: Vec<_> = std::iter::repeat_n((), HOT_BYTES / HOT_MESSAGE).collect();
         let mut hot = Vec::new();
