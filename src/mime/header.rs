@@ -69,6 +69,14 @@ pub fn line_end(text: &[u8]) -> usize {
     }
 }
 
+/// CRLF or LF, as the message's first line.
+pub fn line_end_of(message: &[u8]) -> &'static [u8] {
+    match memchr(b'\n', message) {
+        Some(at) if at == 0 || message[at - 1] != b'\r' => b"\n",
+        _ => b"\r\n",
+    }
+}
+
 /// `value` without folding: line ends go, the white space behind them stays (RFC 5322 §2.2.3); trimmed. Octets that
 /// are no UTF-8 become U+FFFD.
 pub fn unfold(value: &[u8]) -> String {

@@ -5,6 +5,7 @@
 
 pub mod charset;
 pub mod header;
+pub mod label;
 pub mod scan;
 pub mod transfer;
 

@@ -10,11 +10,13 @@ use super::report::DetailRoom;
 use super::splice::{self, Edit, Encoded, Form, Insert, Piece, Splice, Texts, Tokens};
 use super::{Limits, LinkOutcome, Note, Pixel, Plan, Policy, Report, SkipReason, Tracking, pixel};
 use crate::mime::charset;
+use crate::mime::header::line_end_of;
+use crate::mime::label::relabel;
 use crate::mime::scan::{Part, Transfer, scan};
 use crate::mime::transfer::{Decoded, Undecodable, decode_base64, decode_quoted_printable};
 use crate::token::{MAX_INDEX, Width, click_len};
 use lol_html::AsciiCompatibleEncoding;
-use memchr::{memchr, memmem};
+use memchr::memmem;
 use std::ops::Range;
 
 /// A line may have so many octets without its end (RFC 5322 §2.1.1).
@@ -262,7 +264,8 @@ impl Draft {
             }
             if matches!(work.body, Body::Identity(_)) && splice::passes(text, &work.edits, &texts, MAX_LINE) {
                 converted.push(work.part);
-                header.extend(becomes_quoted_printable(message, &parts[work.part], eol));
+                let label = relabel(message, &parts[work.part], "quoted-printable", eol);
+                header.extend(label.into_iter().map(|(range, text)| (range, Some(text))));
             }
         }
         header.sort_by_key(|(range, _)| range.start);
@@ -381,30 +384,4 @@ fn mentions_pgp(text: &[u8]) -> bool {
         let kind = &text[at + 15..];
         kind.starts_with(b"MESSAGE-----") || kind.starts_with(b"SIGNED MESSAGE-----")
     })
-}
-
-/// CRLF or LF, as the message's first line.
-fn line_end_of(message: &[u8]) -> &'static [u8] {
-    match memchr(b'\n', message) {
-        Some(at) if at == 0 || message[at - 1] != b'\r' => b"\n",
-        _ => b"\r\n",
-    }
-}
-
-/// What changes in the header of a part whose body becomes quoted-printable.
-fn becomes_quoted_printable(message: &[u8], part: &Part, eol: &[u8]) -> Vec<HeaderChange> {
-    if part.transfer_values.is_empty() {
-        let field = [b"Content-Transfer-Encoding: quoted-printable", eol].concat();
-        return vec![(part.header.end..part.header.end, Some(field.into()))];
-    }
-    let change = |value: &Range<usize>| {
-        let text = &message[value.clone()];
-        let start = value.start + text.len() - text.trim_ascii_start().len();
-        let end = start + text.trim_ascii().len();
-        match start < end {
-            true => (start..end, Some((*b"quoted-printable").into())),
-            false => (value.start..value.start, Some((*b" quoted-printable").into())),
-        }
-    };
-    part.transfer_values.iter().map(change).collect()
 }
