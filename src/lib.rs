@@ -66,7 +66,7 @@
 //! | --- | --- |
 //! | [`mail`] | the words: address, envelope, reply, outcome, queue id |
 //! | [`smtp`] | the server's side of the protocol, without IO |
-//! | [`mime`] | where something stands in a message: headers, parts, transfer encodings, charsets |
+//! | [`mime`] | where something stands in a message: headers, parts, transfer encodings, charsets; 8-bit to 7-bit |
 //! | [`token`] | what a link says, and the MAC over it |
 //! | [`domain`], [`event`], [`retry`] | a sender domain's rules; machine or human; when to try again |
 //! | [`rewrite`] | message and policy → plan → copies and a report |

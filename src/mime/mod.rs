@@ -1,9 +1,11 @@
 //! Internet messages as octets: header facts, structure, transfer encodings, charsets.
 //!
-//! Owns: everything that says where something stands in a message. Does not: change a message (that is
-//! [`crate::rewrite`]) or keep any of its text beyond the few [`HeaderFacts`].
+//! Owns: everything that says where something stands in a message, and the one change that no reader sees: other
+//! transfer encodings ([`downgrade`]). Does not: change what a message says (that is [`crate::rewrite`]) or keep any of
+//! its text beyond the few [`HeaderFacts`].
 
 pub mod charset;
+pub mod downgrade;
 pub mod header;
 pub mod label;
 pub mod scan;
