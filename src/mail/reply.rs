@@ -7,6 +7,31 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enhanced(pub u8, pub u16, pub u16);
 
+impl Enhanced {
+    /// Splits `5.1.1 no such user`. `None` where the first word is no enhanced code of the class of `code`
+    /// (RFC 2034 §4).
+    pub fn split(code: u16, text: &str) -> Option<(Self, &str)> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let mut parts = word.split('.').map(number);
+        let (class, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
+        let whole = parts.next().is_none() && class == code / 100 && matches!(class, 2 | 4 | 5);
+        let class = u8::try_from(class).ok()?;
+        whole.then_some((Self(class, subject, detail), rest))
+    }
+}
+
+/// One to three digits.
+fn number(part: &str) -> Option<u16> {
+    let digits = (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    if digits { part.parse().ok() } else { None }
+}
+
+impl fmt::Display for Enhanced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
 /// One reply, ours or the smarthost's. The text may hold several lines, separated by LF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -44,7 +69,7 @@ impl Reply {
         while let Some(line) = lines.next() {
             let dash = if lines.peek().is_some() { '-' } else { ' ' };
             let written = match self.enhanced {
-                Some(Enhanced(a, b, c)) => write!(out, "{}{dash}{a}.{b}.{c} {line}\r\n", self.code),
+                Some(enhanced) => write!(out, "{}{dash}{enhanced} {line}\r\n", self.code),
                 None => write!(out, "{}{dash}{line}\r\n", self.code),
             };
             debug_assert!(written.is_ok(), "writing to a Vec cannot fail");
@@ -56,8 +81,8 @@ impl Reply {
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
-        if let Some(Enhanced(a, b, c)) = self.enhanced {
-            write!(f, " {a}.{b}.{c}")?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, " {enhanced}")?;
         }
         write!(f, " {}", self.text.replace('\n', " "))
     }

@@ -33,26 +33,10 @@ pub(super) fn from_error(error: &Error) -> Result<Reply, String> {
 }
 
 fn from_text(code: u16, text: &str) -> Reply {
-    match split_enhanced(code, text) {
+    match Enhanced::split(code, text) {
         Some((enhanced, rest)) => Reply::with_text(code, enhanced, rest.to_owned()),
         None => Reply::plain(code, text.to_owned()),
     }
-}
-
-/// Splits `5.1.1 no such user`. `None` where the first word is no enhanced code of the class of `code`.
-fn split_enhanced(code: u16, text: &str) -> Option<(Enhanced, &str)> {
-    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let mut parts = word.split('.').map(number);
-    let (class, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
-    let whole = parts.next().is_none() && class == code / 100 && matches!(class, 2 | 4 | 5);
-    let class = u8::try_from(class).ok()?;
-    whole.then_some((Enhanced(class, subject, detail), rest))
-}
-
-/// One to three digits.
-fn number(part: &str) -> Option<u16> {
-    let digits = (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-    if digits { part.parse().ok() } else { None }
 }
 
 #[cfg(test)]
