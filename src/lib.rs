@@ -70,6 +70,7 @@
 //! | [`token`] | what a link says, and the MAC over it |
 //! | [`domain`], [`event`], [`retry`] | a sender domain's rules; machine or human; when to try again |
 //! | [`rewrite`] | message and policy → plan → copies and a report |
+//! | [`dsn`] | what a sender is told: failed, delayed, handed on; composed, not sent |
 //! | [`spool`] | the log: writer, recovery, compaction |
 //! | [`keys`], [`config`], [`clock`] | secrets in files; the configuration and all its faults; time and dice |
 //! | [`queue`], [`store`] | what is due; the view that may be deleted |

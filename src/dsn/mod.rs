@@ -181,10 +181,13 @@ fn status_part(fields: Vec<u8>, utf8: bool) -> MimePart<'static> {
 }
 
 /// A boundary that stands in none of `parts`. `=_` keeps it out of every encoded text (RFC 2045 §6.7).
+///
+/// A returned message may name a boundary that ours begins with, and then readers may take our last line for one of its
+/// own (RFC 2046 §5.1.2). It would end no part early, and no program that makes boundaries makes such a one.
 fn boundary(id: QueueId, parts: &[&[u8]]) -> String {
     let mut n = 0u32;
     loop {
-        let boundary = format!("=_{id}_{n}");
+        let boundary = format!("trackpost=_{id}_{n}");
         if parts.iter().all(|part| memmem::find(part, boundary.as_bytes()).is_none()) {
             return boundary;
         }

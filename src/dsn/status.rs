@@ -118,7 +118,7 @@ fn group(notice: &Notice<'_>, concerned: &Concerned<'_>, utf8: bool, out: &mut V
     let Verdict { code, status } = verdict(notice.kind, concerned.reply);
     let original = concerned.recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';'));
     if let Some((kind, address)) = original
-        && !kind.is_empty()
+        && (1..=MAX_TYPE).contains(&kind.len())
         && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     {
         // What the client encoded by RFC 6533 stays so, and the backslash of it as well.
@@ -160,6 +160,9 @@ fn group(notice: &Notice<'_>, concerned: &Concerned<'_>, utf8: bool, out: &mut V
 
 /// Characters of a reply that are repeated.
 const MAX_WORDS: usize = 500;
+
+/// Octets of an address type: a longer one is none.
+const MAX_TYPE: usize = 40;
 
 /// Which characters cannot stand as they are, and how they are written.
 #[derive(Clone, Copy, PartialEq, Eq)]

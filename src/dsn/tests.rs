@@ -136,10 +136,10 @@ In-Reply-To: <1@example.com>
 References: <1@example.com>
 MIME-Version: 1.0
 Content-Type: multipart/report; report-type="delivery-status";
- boundary="=_01a205ea-be80-7202-8202-020202020202_0"
+ boundary="trackpost=_01a205ea-be80-7202-8202-020202020202_0"
 
 
---=_01a205ea-be80-7202-8202-020202020202_0
+--trackpost=_01a205ea-be80-7202-8202-020202020202_0
 Content-Type: text/plain; charset="utf-8"
 Content-Transfer-Encoding: 7bit
 
@@ -177,7 +177,7 @@ This notice was made automatically, and nobody reads answers to it.
 For your postmaster: queue id 01a205b3-d000-7101-8101-010101010101 on
 relay.example.com.
 
---=_01a205ea-be80-7202-8202-020202020202_0
+--trackpost=_01a205ea-be80-7202-8202-020202020202_0
 Content-Type: message/delivery-status
 Content-Transfer-Encoding: 7bit
 
@@ -208,7 +208,7 @@ Status: 4.4.1
 Diagnostic-Code: X-Trackpost; connect: 127.0.0.1:25: Connection refused
 Last-Attempt-Date: Mon, 23 Nov 2026 01:00:00 +0000
 
---=_01a205ea-be80-7202-8202-020202020202_0
+--trackpost=_01a205ea-be80-7202-8202-020202020202_0
 Content-Type: text/rfc822-headers
 Content-Transfer-Encoding: 7bit
 
@@ -219,7 +219,7 @@ To: bob@example.net
 Subject: Minutes
 Message-ID: <1@example.com>
 
---=_01a205ea-be80-7202-8202-020202020202_0--
+--trackpost=_01a205ea-be80-7202-8202-020202020202_0--
 "#;
 
 #[test]
@@ -295,7 +295,7 @@ fn what_is_returned() {
     let latin = [&b"Subject: gr\xfc\xdfe\r\n"[..], ORIGINAL].concat();
     let latin_head = &latin[..head.len() + 16];
     let nul = [&b"X: \0\r\n"[..], ORIGINAL].concat();
-    let nul_head = [&b"X: =00\r\n"[..], &head[..]].concat();
+    let nul_head = [&b"X: =00\r\n"[..], head].concat();
     let headers = Some(Return::Headers);
     let full = Some(Return::Full);
     type Row<'a> = (Kind, Option<Return>, &'a [u8], Option<(&'a str, &'a str, &'a [u8])>);

@@ -37,12 +37,13 @@ fn a_boundary_that_stands_in_the_message_is_not_taken() {
     envelope.ret = Some(Return::Full);
     let all = [concerned(&bob, "550 no")];
     let base = notice(FAILED, &envelope, &all);
-    let original = format!("Subject: x\r\n\r\n--=_{0}_0--\r\n\r\n--=_{0}_1\r\n\r\nmore\r\n", base.dsn_id);
+    let original =
+        format!("Subject: x\r\n\r\n--trackpost=_{0}_0--\r\n\r\n--trackpost=_{0}_1\r\n\r\nmore\r\n", base.dsn_id);
     let (_, octets) = compose(&Notice { original: original.as_bytes(), ..base }).unwrap();
     let parts = parts(&octets);
     assert_eq!(parts.len(), 3);
     assert_eq!(parts[2].2, original.as_bytes());
-    assert!(memmem::find(&octets, format!("boundary=\"=_{}_2\"", base.dsn_id).as_bytes()).is_some());
+    assert!(memmem::find(&octets, format!("boundary=\"trackpost=_{}_2\"", base.dsn_id).as_bytes()).is_some());
 }
 
 /// Text with more of what does harm than chance would give.
@@ -140,7 +141,9 @@ proptest! {
         }
         if let Some((media, encoding, raw)) = parts.get(2) {
             if media.starts_with("message/") && !media.ends_with("-headers") {
-                prop_assert_eq!(*raw, &original[..]);
+                // Where the returned message opens parts of its own, mail-parser reads their headers past the end.
+                let end = format!("\r\n--trackpost=_{}_0--\r\n", notice.dsn_id);
+                prop_assert!(raw.starts_with(&original) && octets.ends_with(&[&original, end.as_bytes()].concat()));
                 prop_assert!(encoding == "7bit" || encoding == "8bit");
             } else if encoding != "quoted-printable" {
                 prop_assert!(original.starts_with(raw));
