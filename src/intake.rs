@@ -103,10 +103,9 @@ impl Intake {
                 return Err(Refusal::OtherDomain(domain.clone()));
             }
         }
-        if self.rules.load().reject_unknown {
-            if !facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain)) {
-                return Err(Refusal::UnknownDomain);
-            }
+        let is_known = facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain));
+        if !is_known && self.rules.load().reject_unknown {
+            return Err(Refusal::UnknownDomain);
         }
         let id = clock::queue_id();
         let accepted_at = id.unix_ms();

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod domain;
 mod events;
+mod journal;
 mod key;
 mod queue;
 mod rewrite;

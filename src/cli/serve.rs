@@ -1,6 +1,6 @@
 //! `trackpost serve`.
 
-use super::{fail, load};
+use super::{fail, journal, load};
 use crate::config::{Config, LogFormat};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -26,6 +26,14 @@ pub fn run(file: &Path) -> ExitCode {
 }
 
 fn start_logging(config: &Config) {
+    if journal::is_stderr() {
+        let log =
+            tracing_subscriber::fmt().with_writer(journal::Journal).with_ansi(false).with_max_level(config.log.level);
+        return match config.log.format {
+            LogFormat::Text => log.with_target(false).without_time().with_level(false).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        };
+    }
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -49,7 +49,7 @@ impl Address {
         if local.len() > 255 || domain.len() > 255 || text.len() > 500 {
             return Err(AddressError::TooLong);
         }
-        let quoted = local.starts_with('"') && local.ends_with('"') && local.len() > 1;
+        let quoted = is_quoted(local);
         if !quoted && local.contains([' ', '<', '>', '"', '(', ')', ',', ';', ':', '\\', '[', ']', '@']) {
             return Err(AddressError::BadLocalPart);
         }
@@ -80,6 +80,20 @@ impl Address {
     pub fn is_ascii(&self) -> bool {
         self.0.is_ascii()
     }
+}
+
+/// A quoted string (RFC 5321 §4.1.2) from end to end: no quote inside but behind a backslash.
+fn is_quoted(local: &str) -> bool {
+    let Some(inside) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut escaped = false;
+    for c in inside.chars() {
+        match c {
+            '"' if !escaped => return false,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    !escaped
 }
 
 /// Where the `@` between local part and domain stands: the last one outside a quoted local part.

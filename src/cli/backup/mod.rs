@@ -78,11 +78,12 @@ fn settings(config: &Config) -> Result<BTreeMap<String, String>, String> {
     }
     let (log, recovered) = Log::open(Options::new(&config.data_dir)).map_err(|e| e.to_string())?;
     log.close();
-    let text = |(key, value): (&Box<str>, &Bytes)| {
-        let value = String::from_utf8(value.to_vec()).map_err(|_| format!("the setting {key} cannot be read"))?;
-        Ok((key.to_string(), value))
-    };
-    recovered.settings.iter().map(text).collect()
+    let mut settings = BTreeMap::new();
+    for (key, value) in recovered.settings {
+        let text = String::from_utf8(value.to_vec()).map_err(|_| format!("the setting {key} cannot be read"))?;
+        settings.insert(key.into(), text);
+    }
+    Ok(settings)
 }
 
 fn files_named(config: &Config) -> Vec<PathBuf> {
