@@ -2,7 +2,7 @@
 
 use super::notices::{self, Told};
 use super::route::Route;
-use super::{Broken, Connection, Outbound, Phase, Transaction};
+use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
 use crate::dsn::Kind;
 use crate::mail::{Enhanced, Outcome, QueueId, Recipient, Reply, Status};
@@ -14,6 +14,7 @@ use crate::spool::{BodyError, Entry, MessageHead};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How an attempt ended, apart from the outcomes that it wrote.
@@ -36,6 +37,8 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
     if connection.is_none() {
         *connection = match outbound.connect().await {
             Ok(opened) => Some(opened),
+            // The log has the message, and nothing was said about it.
+            Err(e) if e.kind == OpenErrorKind::Stopping => return Ended::Done,
             Err(e) => return unreachable(outbound, job, e.to_string()).await,
         };
     }
@@ -58,7 +61,10 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
     }
     drop(hot);
     outbound.queue.finish(&run.id, run.stranded, clock::steady_ms());
-    Ended::Done
+    match run.no_connection {
+        Some(why) if run.stranded => Ended::Unreachable(why),
+        _ => Ended::Done,
+    }
 }
 
 /// Defers what was to be tried, so that its age and the reason are on record; it is due again as soon as the
@@ -96,6 +102,8 @@ struct Run<'a> {
     report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
     stranded: bool,
+    /// Why none could be had in the middle of the recipients; the others are not tried then.
+    no_connection: Option<String>,
     /// Who answered, for notices.
     smarthost: String,
     /// Outcomes that are recorded once the notice that tells of them is on disk.
@@ -113,6 +121,7 @@ impl<'a> Run<'a> {
             head,
             report: None,
             stranded: false,
+            no_connection: None,
             smarthost: String::new(),
             bounced: Vec::new(),
             relayed: Vec::new(),
@@ -167,6 +176,14 @@ impl<'a> Run<'a> {
             };
             let too_many = self.transact(message, now, connection).await;
             again.extend(too_many);
+            if self.no_connection.is_some() {
+                // One probe looks after a smarthost that is gone, not each recipient.
+                if self.stranded {
+                    again.extend_from_slice(waiting);
+                    self.put_off_all(&again);
+                }
+                return;
+            }
             if waiting.is_empty() && !again.is_empty() {
                 // Put off by 452 for their number alone: the next transaction, at once.
                 let more = std::mem::take(&mut again);
@@ -189,6 +206,12 @@ impl<'a> Run<'a> {
             let rest = due.split_off(due.len().min(SHARED_RECIPIENTS));
             due = self.transact(&copy, &due, connection).await;
             due.extend(rest);
+            if self.no_connection.is_some() {
+                if self.stranded {
+                    self.put_off_all(&due);
+                }
+                return;
+            }
         }
     }
 
@@ -231,10 +254,11 @@ impl<'a> Run<'a> {
                         connection.insert(opened)
                     }
                     Err(e) => {
-                        self.stranded = true;
-                        let why = e.to_string();
-                        let outcomes = due.iter().map(|due| (self.put_off(due, &why), due.attempts + 1)).collect();
-                        self.settle(outcomes);
+                        self.no_connection = Some(e.to_string());
+                        if e.kind != OpenErrorKind::Stopping {
+                            self.stranded = true;
+                            self.put_off_all(due);
+                        }
                         return Vec::new();
                     }
                 },
@@ -250,6 +274,7 @@ impl<'a> Run<'a> {
                 }
             };
             let transaction = Transaction { message: &fitted, ..transaction };
+            let _cut = CutShort { id: self.id, waits_for_dot: Arc::clone(&open.waits_for_dot), recipients: due.len() };
             match open.send(&transaction).await {
                 Ok(replies) => return self.answered(&replies, due, took_over_dsn, started),
                 // A connection kept from before may have been closed by the other side meanwhile: nothing was said
@@ -299,19 +324,28 @@ impl<'a> Run<'a> {
                 queue_id = %self.id,
                 "the connection broke after the final dot: the message may arrive twice: {}", broken.text
             );
-            metrics::counter!("trackpost_possible_duplicates_total").increment(due.len() as u64);
+            let undecided = broken.replies.iter().filter(|reply| reply.is_none()).count();
+            metrics::counter!("trackpost_possible_duplicates_total").increment(undecided as u64);
         }
         let now = clock::unix_ms();
         let mut outcomes = Vec::with_capacity(due.len());
         for (n, due) in due.iter().enumerate() {
-            let refused = broken.replies.get(n).and_then(Option::as_ref).filter(|reply| reply.is_permanent());
+            let refused = broken.replies.get(n).and_then(Option::as_ref);
             let outcome = match refused {
-                Some(reply) => self.bounce(due, cut(reply), now),
+                Some(reply) if reply.is_permanent() => self.bounce(due, cut(reply), now),
+                Some(reply) => self.put_off(due, &reply.to_string()),
                 None => self.put_off(due, &broken.text),
             };
             self.tell(&outcome, Instant::now());
             outcomes.push((outcome, due.attempts + 1));
         }
+        self.settle(outcomes);
+    }
+
+    /// Without a connection.
+    fn put_off_all(&mut self, due: &[Due]) {
+        let Some(why) = self.no_connection.clone() else { return };
+        let outcomes = due.iter().map(|due| (self.put_off(due, &why), due.attempts + 1)).collect();
         self.settle(outcomes);
     }
 
@@ -410,6 +444,24 @@ impl<'a> Run<'a> {
         self.outbound.queue.note(&self.id, &outcomes);
         if let Err(e) = self.outbound.log.append_soon(Entry::Outcomes { id: self.id, outcomes, report }) {
             tracing::error!(queue_id = %self.id, "the outcome could not be logged, it may be delivered twice: {e}");
+        }
+    }
+}
+
+/// Says so when a delivery is dropped, at the end of the server's patience, between the final dot and its reply.
+struct CutShort {
+    id: QueueId,
+    waits_for_dot: Arc<AtomicBool>,
+    recipients: usize,
+}
+
+impl Drop for CutShort {
+    fn drop(&mut self) {
+        if self.waits_for_dot.load(Ordering::Relaxed) {
+            tracing::warn!(
+                queue_id = %self.id, recipients = self.recipients,
+                "the delivery was cut after the final dot: the message may arrive twice"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use super::tls::TlsMode;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -100,6 +101,8 @@ pub struct Connection {
     pub(super) busy: bool,
     /// A transaction was begun and given up, so RSET precedes the next MAIL.
     pub(super) needs_reset: bool,
+    /// A whole message was written and its reply has not come. Shared, for whoever finds a delivery cut short.
+    pub(super) waits_for_dot: Arc<AtomicBool>,
     /// Whom it is with, for people to read.
     pub(super) peer: String,
     /// What was configured when it was opened; with anything else in force it is given up.

@@ -13,6 +13,7 @@ use lettre::transport::smtp::authentication::{Credentials as Login, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 use tokio::net::TcpStream;
@@ -43,6 +44,8 @@ pub enum OpenErrorKind {
     Authentication,
     /// What the smarthost said is no SMTP, or came out of turn.
     Protocol,
+    /// The server stops; nothing is wrong with the smarthost.
+    Stopping,
     /// The settings cannot be used: `helo` or the credentials hold a control character.
     Setting,
 }
@@ -84,6 +87,7 @@ impl Connection {
             busy: false,
             needs_reset: false,
             peer: format!("{}:{}", to.host, to.port),
+            waits_for_dot: Arc::default(),
             terms: None,
             until: None,
             scratch: Vec::new(),
@@ -273,6 +277,11 @@ fn expect(phase: Phase, kind: OpenErrorKind, code: u16, response: &Response) -> 
 impl OpenError {
     fn new(phase: Phase, kind: OpenErrorKind, text: impl Into<String>) -> Self {
         Self { phase, kind, reply: None, text: text.into() }
+    }
+
+    /// Nothing more is opened, since the server stops.
+    pub(super) fn stopping() -> Self {
+        Self::new(Phase::Connect, OpenErrorKind::Stopping, "the server stops")
     }
 
     fn refused(phase: Phase, kind: OpenErrorKind, reply: Reply) -> Self {

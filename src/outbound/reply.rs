@@ -28,6 +28,8 @@ pub(super) fn from_error(error: &Error) -> Result<Reply, String> {
     let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     match error.status() {
         Some(code) => Ok(from_text(code.into(), &text)),
+        // lettre's parser gives the words of its own grammar.
+        None if error.is_response() => Err("the reply cannot be read".to_owned()),
         None => Err(text),
     }
 }

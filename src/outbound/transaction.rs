@@ -11,6 +11,7 @@ use super::stream::SPOKE_UNASKED;
 use crate::mail::{Address, Enhanced, Recipient, Reply, Return};
 use lettre::transport::smtp::{Error, response::Response};
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -38,7 +39,8 @@ pub struct Broken {
     pub phase: Phase,
     /// The whole message had been written, so the smarthost may have taken it: sent again, it may arrive twice.
     pub after_dot: bool,
-    /// By place in [`Transaction::recipients`]: who had been refused for good (5xx) before. All others are undecided.
+    /// By place in [`Transaction::recipients`]: the refusals (4xx and 5xx) that had come before. All others are
+    /// undecided; and so are all where replies came out of step, since none of them can be trusted then.
     pub replies: Vec<Option<Reply>>,
     /// What happened, for the log and the queue listing.
     pub text: String,
@@ -72,6 +74,10 @@ impl Connection {
             // The break changes nothing for recipients who all have their refusal.
             Err(Stop::Broken { .. }) if progress.is_settled() => {}
             Err(Stop::Broken { phase, text }) => return Err(progress.into_broken(phase, text)),
+            Err(Stop::OutOfStep { phase, text }) => {
+                progress.replies.fill(None);
+                return Err(progress.into_broken(phase, text));
+            }
         }
         Ok(progress.into_replies())
     }
@@ -103,6 +109,10 @@ impl Connection {
 
         let mail = self.say(Phase::Mail, script.advance()).await?;
         let mail_taken = mail.code / 100 == 2;
+        if mail.code == 503 {
+            // A transaction of which we know nothing is open there: this is no word about the message.
+            return Err(Stop::out_of_step(Phase::Mail, &mail));
+        }
         if !mail_taken {
             progress.settle_rest(&mail);
             if !pipelined {
@@ -114,6 +124,9 @@ impl Connection {
             let reply = self.say(Phase::Rcpt, script.advance()).await?;
             if mail_taken && reply.code / 100 != 2 {
                 progress.replies[place] = Some(reply);
+            } else if !mail_taken && reply.code / 100 == 2 {
+                // A recipient for a message that was refused: whatever is sent now, this one would get.
+                return Err(Stop::broken(Phase::Rcpt, "a recipient was taken although MAIL was refused"));
             }
         }
         // Until the message ends the transaction, the next MAIL would be nested in it (RFC 5321 §4.1.4).
@@ -131,9 +144,13 @@ impl Connection {
         let message = if progress.is_settled() { b"" } else { t.message };
         self.write_message(message).await?;
         progress.after_dot = !progress.is_settled();
-        let reply = self.say(Phase::Dot, "").await?;
+        self.waits_for_dot.store(progress.after_dot, Ordering::Relaxed);
+        let reply = self.say(Phase::Dot, "").await;
+        self.waits_for_dot.store(false, Ordering::Relaxed);
+        let reply = reply?;
         progress.settle_rest(&reply);
-        self.needs_reset = false;
+        // RFC 5321 §4.1.1.4 ends the transaction here in any case; some servers keep it open after a refusal.
+        self.needs_reset = reply.code / 100 != 2;
         Ok(())
     }
 
@@ -142,11 +159,12 @@ impl Connection {
     /// After an error the smarthost cannot have the final dot, since the last octets of the message were not taken
     /// by the system.
     async fn write_message(&mut self, message: &[u8]) -> Result<(), Stop> {
-        if !self.stream.is_quiet() {
-            return Err(Stop::broken(Phase::Message, SPOKE_UNASKED));
-        }
         let mut start = 0;
         loop {
+            // What is said before the final dot would be taken for the reply to it.
+            if !self.stream.is_quiet() {
+                return Err(Stop::out_of_turn(Phase::Message));
+            }
             let end = message.len().min(start + PIECE);
             self.scratch.clear();
             push_piece(message, start..end, &mut self.scratch);
@@ -174,7 +192,7 @@ impl Connection {
     async fn say(&mut self, phase: Phase, commands: &str) -> Result<Reply, Stop> {
         // A reply that was there before its command would be taken for the reply to it.
         if !commands.is_empty() && !self.stream.is_quiet() {
-            return Err(Stop::broken(phase, SPOKE_UNASKED));
+            return Err(Stop::out_of_turn(phase));
         }
         let limit = self.timeouts.of(phase);
         let answer = if commands.is_empty() {
@@ -244,7 +262,7 @@ impl Progress {
 
     fn into_broken(mut self, phase: Phase, text: String) -> Broken {
         for reply in &mut self.replies {
-            reply.take_if(|reply| !reply.is_permanent());
+            reply.take_if(|reply| !reply.is_permanent() && !reply.is_transient());
         }
         Broken { phase, after_dot: self.after_dot, replies: self.replies, text }
     }
@@ -255,6 +273,11 @@ enum Stop {
     /// The smarthost said this and closes: 421 (RFC 5321 §3.8), or a refusal before it hung up.
     Closing(Reply),
     Broken {
+        phase: Phase,
+        text: String,
+    },
+    /// Replies and commands no longer belong together.
+    OutOfStep {
         phase: Phase,
         text: String,
     },
@@ -270,7 +293,11 @@ impl Stop {
     }
 
     fn out_of_step(phase: Phase, reply: &Reply) -> Self {
-        Self::broken(phase, format!("unexpected reply: {reply}"))
+        Self::OutOfStep { phase, text: format!("unexpected reply: {reply}") }
+    }
+
+    fn out_of_turn(phase: Phase) -> Self {
+        Self::OutOfStep { phase, text: SPOKE_UNASKED.to_owned() }
     }
 }
 

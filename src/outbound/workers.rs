@@ -1,7 +1,7 @@
 //! How many work at once, and what happens when the smarthost cannot be reached.
 
 use super::attempt::{Ended, attempt, put_off_due};
-use super::{Connection, OpenError, Routes, Smarthost};
+use super::{Connection, OpenError, OpenErrorKind, Routes, Smarthost};
 use crate::clock;
 use crate::intake::Intake;
 use crate::queue::{HOT_MESSAGE, Queue};
@@ -10,7 +10,7 @@ use crate::spool::Log;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -30,6 +30,8 @@ pub struct Outbound {
     pub large: Arc<Semaphore>,
     /// Workers that wait for something to do.
     idle: AtomicUsize,
+    /// True once nothing more is to be opened.
+    stopping: OnceLock<watch::Receiver<bool>>,
     /// Workers in all.
     busy: AtomicUsize,
 }
@@ -69,12 +71,21 @@ impl Outbound {
         let (log, queue) = (intake.log.clone(), Arc::clone(&intake.queue));
         let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
         let (down, idle, busy) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { log, queue, routes, delivery, intake, down, large, idle, busy }
+        Self { log, queue, routes, delivery, intake, down, large, idle, stopping: OnceLock::new(), busy }
     }
 
     /// A connection to the first smarthost that answers. One that did not lately is asked after the others, so that
     /// mail does not wait for its time-out again and again.
     pub async fn connect(&self) -> Result<Connection, OpenError> {
+        let Some(mut stopping) = self.stopping.get().cloned() else { return self.connect_to_any().await };
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => Err(OpenError::stopping()),
+            opened = self.connect_to_any() => opened,
+        }
+    }
+
+    async fn connect_to_any(&self) -> Result<Connection, OpenError> {
         let delivery = self.delivery.load_full();
         let mut order: Vec<_> = delivery.smarthosts.iter().enumerate().collect();
         order.sort_by_key(|(_, smarthost)| self.is_down(smarthost));
@@ -131,6 +142,7 @@ impl Outbound {
 
 /// Delivers until `stop` says so, then finishes the transactions that are under way.
 pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
+    let _ = outbound.stopping.set(stop.clone());
     let mut workers = JoinSet::new();
     let mut allowed = FIRST_WORKERS;
     let mut probe_pause = PROBE_FIRST;
@@ -154,6 +166,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                     outbound.queue.smarthost_is_up();
                     spawn(&mut workers, &outbound, &stop, Some(connection));
                 }
+                Err(e) if e.kind == OpenErrorKind::Stopping => {}
                 Err(e) => {
                     probe_pause = (probe_pause * 2).min(PROBE_LAST);
                     put_off_due(&outbound, &e.to_string()).await;
