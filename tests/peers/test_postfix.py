@@ -1,0 +1,122 @@
+"""Mail of a real Postfix through trackpost into the mailboxes of another, and what comes back when it cannot."""
+
+import email
+import email.policy
+import unittest
+
+from route import Route
+from support import SENDER, check, fixture, named, received, until
+
+
+class PostfixOnBothSides(unittest.TestCase):
+    """Each test has recipients of its own, and awaits what comes back by the subject of what it sent."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.route = cls.enterClassContext(Route(users=("ada", "grace", "edsger", "barbara")))
+
+    def test_newsletter_arrives_tracked(self):
+        original = fixture("newsletter")
+        self.route.front.sendmail(original, ["ada@example.net", "grace@example.net"], sender=SENDER)
+        seen = set()
+        for user in ("ada", "grace"):
+            (copy,) = self.route.behind.wait_for(user)
+            seen |= self.tracked(original, copy.message)
+            want = {"return-path": f"<{SENDER}>", "x-original-to": f"{user}@example.net"}
+            self.assertEqual(copy.notes | want, copy.notes)
+            by = received(copy.message)
+            self.assertEqual(by, [("mx.example.net", "ESMTP"), ("relay.example.net", "ESMTP"), FROM_SENDMAIL])
+        # One message, and links of their own for both.
+        self.assertEqual((len({message for message, _ in seen}), len(seen)), (1, 2))
+
+    def tracked(self, original, arrived):
+        """Checks a copy of the newsletter; whose its links are."""
+        report = check(original, arrived, self.route.relay.web)
+        self.assertEqual(report["violations"], [])
+        self.assertEqual((len(report["links"]), report["pixel"] is not None), (21, True))
+        return {(link["message"], link["recipient"]) for link in report["links"]}
+
+    def test_refused_recipient_is_reported_to_the_sender(self):
+        original = named("refused", fixture("newsletter"))
+        recipients = ["edsger@example.net", "nobody@example.net"]
+        self.route.front.sendmail(original, recipients, "-V", "order-17", sender=SENDER)
+        (copy,) = self.route.behind.wait_for("edsger")
+        self.tracked(original, copy.message)
+
+        report, text, fields, returned = self.report_on("refused")
+        self.assertEqual(report.notes["return-path"], "<>")
+        self.assertIn("nobody@example.net", text)
+        self.assertIn("User unknown in virtual mailbox table", text)
+        self.assertNotIn("edsger", report.message.decode())
+        (about_message, about_recipient) = fields
+        self.assertEqual(about_message["Reporting-MTA"], "dns; relay.example.net")
+        self.assertEqual(about_message["Original-Envelope-Id"], "order-17")
+        self.assertEqual(about_recipient["Final-Recipient"].lower(), "rfc822; nobody@example.net")
+        self.assertEqual((about_recipient["Action"], about_recipient["Status"]), ("failed", "5.1.1"))
+        self.assertRegex(about_recipient["Diagnostic-Code"], "smtp; 550 5.1.1 .*User unknown in virtual mailbox table")
+        self.assertEqual(returned["Message-ID"], email.message_from_bytes(original)["Message-ID"])
+
+    def test_delivery_is_reported_where_the_sender_asks(self):
+        # The smarthost offers DSN, so the request is passed on and the report is its own.
+        original = named("asked", fixture("newsletter"))
+        options = ("-N", "success,failure", "-V", "order-18")
+        self.route.front.sendmail(original, ["barbara@example.net"], *options, sender=SENDER)
+        (copy,) = self.route.behind.wait_for("barbara")
+        self.tracked(original, copy.message)
+        _, _, (about_message, about_recipient), _ = self.report_on("asked")
+        self.assertEqual(about_message["Reporting-MTA"], "dns; mx.example.net")
+        self.assertEqual(about_message["Original-Envelope-Id"], "order-18")
+        self.assertEqual(about_recipient["Original-Recipient"], "rfc822;barbara@example.net")
+        self.assertEqual(about_recipient["Action"], "delivered")
+
+    def test_sender_who_wants_no_report_gets_none(self):
+        original = named("unwanted", fixture("newsletter"))
+        self.route.front.sendmail(original, ["nowhere@example.net"], "-N", "never", sender=SENDER)
+        until("the refusal", lambda: "User unknown" in self.route.relay.command("search", "nowhere@example.net"))
+        # Of a later one there is a report, so one of the former would have been there.
+        later = named("wanted", original)
+        self.route.front.sendmail(later, ["nowhere@example.net"], sender=SENDER)
+        self.report_on("wanted")
+        until("nothing to be under way", lambda: not self.under_way())
+        self.assertEqual(self.reports_on("unwanted"), [])
+
+    def under_way(self):
+        queues = (self.route.front.queue(), self.route.behind.queue(), self.route.relay.json("queue", "list")["messages"])
+        return any(queues)
+
+    def reports_on(self, subject):
+        return [mail for mail in self.route.front.mailbox("news") if f"Subject: {subject}\r\n".encode() in mail.message]
+
+    def report_on(self, subject):
+        """The one report on a message: as it came, its text, its groups of fields, and the header that it returns."""
+        until(f"a report on {subject}", lambda: self.reports_on(subject))
+        (mail,) = self.reports_on(subject)
+        report = email.message_from_bytes(mail.message, policy=email.policy.default)
+        self.assertEqual(report.get_content_type(), "multipart/report")
+        self.assertEqual(report.get_param("report-type"), "delivery-status")
+        self.assertEqual(report["To"], SENDER)
+        self.assertTrue(report["Auto-Submitted"].startswith("auto-"), report["Auto-Submitted"])
+        text, status, returned = report.iter_parts()
+        self.assertEqual((text.get_content_type(), status.get_content_type()), ("text/plain", "message/delivery-status"))
+        self.assertIn(returned.get_content_type(), ("message/rfc822", "text/rfc822-headers"))
+        inside = returned.get_content()
+        if returned.get_content_type() == "text/rfc822-headers":
+            inside = email.message_from_string(inside)
+        return mail, text.get_content(), list(status.iter_parts()), inside
+
+
+class TlsAndAuth(unittest.TestCase):
+    def test_newsletter_goes_the_whole_way_in_tls(self):
+        route = self.enterContext(Route(users=("ada",), secure=True))
+        original = fixture("newsletter")
+        route.front.sendmail(original, ["ada@example.net"], sender=SENDER)
+        (copy,) = route.behind.wait_for("ada")
+        report = check(original, copy.message, route.relay.web)
+        self.assertEqual((report["violations"], len(report["links"])), ([], 21))
+        by = received(copy.message)
+        self.assertEqual(by, [("mx.example.net", "ESMTPS"), ("relay.example.net", "ESMTPSA"), FROM_SENDMAIL])
+        until("all queues to be empty", lambda: not route.waiting())
+
+
+# Mail that sendmail was given has come by no protocol.
+FROM_SENDMAIL = ("mail.shop.example.com", None)
