@@ -69,9 +69,10 @@ postlog  unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """`domain` is the one that it has mailboxes for: those of `users`, or everyone's in one mailbox, `all`."""
+    """`domain` is the one that it has mailboxes for: those of `users`, or everyone's in one mailbox, `all`.
+    `more` is added to main.cf, `services` to master.cf."""
 
-    def __init__(self, folder, port, hostname, domain, users=None, relayhost="", routes="", more=""):
+    def __init__(self, folder, port, hostname, domain, users=None, relayhost="", routes="", more="", services=""):
         self.folder, self.port, self.config = pathlib.Path(folder), port, pathlib.Path(folder) / "etc"
         for part in ("etc", "spool", "data", "mail"):
             (self.folder / part).mkdir(parents=True)
@@ -91,7 +92,7 @@ class Postfix:
         if relayhost:
             text = text.replace("default_transport = error:", "# default_transport = error:")
         (self.config / "main.cf").write_text(text + more)
-        (self.config / "master.cf").write_text(MASTER.format(port=port))
+        (self.config / "master.cf").write_text(MASTER.format(port=port) + services)
         ended = run("postfix", "-c", self.config, "start", env=environment())
         if ended.returncode:
             raise AssertionError(f"Postfix does not start: {ended.stderr}\n{self.log()}")
@@ -107,7 +108,7 @@ class Postfix:
         succeed(*command, input=local(message), text=False, env=environment())
 
     def mailbox(self, user):
-        """The messages there, oldest first."""
+        """The messages there, in no order."""
         return [Delivered(path) for path in sorted((self.folder / "mail" / user / "new").glob("*"))]
 
     def delivered(self, user):

@@ -27,17 +27,19 @@ smtpd_tls_key_file = {folder}/relay.key
 
 
 class Route(contextlib.ExitStack):
-    """Runs until it is closed. `secure`: TLS on both ways, with AUTH on the first."""
+    """Runs until it is closed. `users` have mailboxes behind; `secure`: TLS on both ways, with AUTH on the first;
+    `server`: lines for the main.cf of the Postfix behind."""
 
-    def __init__(self, users=("ada", "grace"), secure=False):
+    def __init__(self, users, secure=False, server=""):
         super().__init__()
         with contextlib.ExitStack() as unwinding:
             self.folder = pathlib.Path(unwinding.enter_context(folder()))
             front, behind = free_ports(2)
-            listener, settings, client, server = TRUSTED, {}, "", ""
+            listener, settings, client = TRUSTED, {}, ""
             if secure:
                 root = certificate(self.folder)
-                client, server = (text.format(folder=self.folder, host=HOST) for text in (CLIENT, SERVER))
+                client = CLIENT.format(folder=self.folder, host=HOST)
+                server += SERVER.format(folder=self.folder)
                 listener = {"tls": "starttls", "auth": "required", "trusted_networks": []}
                 files = {"certificate_file": f"{self.folder}/relay.pem", "key_file": f"{self.folder}/relay.key"}
                 settings = {"smtp": files, "smarthost": {"tls": "required", "ca_file": str(root)}}

@@ -2,18 +2,26 @@
 
 import email
 import email.policy
+import pathlib
 import unittest
 
+from postfix import Postfix
+from relay import Relay
 from route import Route
-from support import SENDER, check, fixture, named, received, until
+from support import SENDER, check, fixture, folder, free_ports, named, received, until
 
 
 class PostfixOnBothSides(unittest.TestCase):
     """Each test has recipients of its own, and awaits what comes back by the subject of what it sent."""
 
+    STRICT = """smtpd_end_of_data_restrictions =
+  check_recipient_access inline:{{strict@example.net = 554 5.7.1 Not this kind of mail}}
+"""
+
     @classmethod
     def setUpClass(cls):
-        cls.route = cls.enterClassContext(Route(users=("ada", "grace", "edsger", "barbara")))
+        users = ("ada", "grace", "edsger", "barbara", "donald", "strict")
+        cls.route = cls.enterClassContext(Route(users, server=cls.STRICT))
 
     def test_newsletter_arrives_tracked(self):
         original = fixture("newsletter")
@@ -55,6 +63,21 @@ class PostfixOnBothSides(unittest.TestCase):
         self.assertEqual((about_recipient["Action"], about_recipient["Status"]), ("failed", "5.1.1"))
         self.assertRegex(about_recipient["Diagnostic-Code"], "smtp; 550 5.1.1 .*User unknown in virtual mailbox table")
         self.assertEqual(returned["Message-ID"], email.message_from_bytes(original)["Message-ID"])
+
+    def test_refused_message_is_reported_to_the_sender(self):
+        original = named("strict", fixture("newsletter"))
+        self.route.front.sendmail(original, ["strict@example.net"], sender=SENDER)
+        until("the refusal", lambda: "Not this kind of mail" in self.route.relay.log())
+        # Postfix still has the sender of what it refused after the dot: the next message must not be mixed up with it.
+        self.route.front.sendmail(original, ["donald@example.net"], sender=SENDER)
+        (copy,) = self.route.behind.wait_for("donald")
+        self.tracked(original, copy.message)
+
+        _, text, (_, about_recipient), _ = self.report_on("strict")
+        self.assertIn("Not this kind of mail", text)
+        self.assertEqual((about_recipient["Action"], about_recipient["Status"]), ("failed", "5.7.1"))
+        self.assertRegex(about_recipient["Diagnostic-Code"], "smtp; 554 5.7.1 .*Not this kind of mail")
+        self.assertEqual(self.route.behind.delivered("strict"), 0)
 
     def test_delivery_is_reported_where_the_sender_asks(self):
         # The smarthost offers DSN, so the request is passed on and the report is its own.
@@ -107,7 +130,7 @@ class PostfixOnBothSides(unittest.TestCase):
 
 class TlsAndAuth(unittest.TestCase):
     def test_newsletter_goes_the_whole_way_in_tls(self):
-        route = self.enterContext(Route(users=("ada",), secure=True))
+        route = self.enterContext(Route(("ada",), secure=True))
         original = fixture("newsletter")
         route.front.sendmail(original, ["ada@example.net"], sender=SENDER)
         (copy,) = route.behind.wait_for("ada")
@@ -120,3 +143,40 @@ class TlsAndAuth(unittest.TestCase):
 
 # Mail that sendmail was given has come by no protocol.
 FROM_SENDMAIL = ("mail.shop.example.com", None)
+
+
+class PostfixAroundTheRelay(unittest.TestCase):
+    """One Postfix on both sides, by `content_filter`, as the README has it."""
+
+    BACK = """127.0.0.1:{port} inet n - n - - smtpd
+  -o content_filter=
+  -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_address_mappings,no_milters
+"""
+
+    def test_newsletter_arrives_tracked_once(self):
+        place = pathlib.Path(self.enterContext(folder()))
+        port, back = free_ports(2)
+        relay = Relay(place / "relay", back)
+        self.addCleanup(relay.stop)
+        relay.track()
+        (place / "aliases").write_text("all@example.net ada@example.net, grace@example.net\n")
+        more = (
+            f"content_filter = smtp:[127.0.0.1]:{relay.ports[0]}\n"
+            f"virtual_alias_maps = texthash:{place}/aliases\nalways_bcc = archive@example.net\n"
+        )
+        postfix = Postfix(
+            place / "postfix", port, "mail.example.net", "example.net", ("ada", "grace", "archive"), more=more,
+            services=self.BACK.format(port=back),
+        )
+        self.addCleanup(postfix.stop)
+        original = fixture("newsletter")
+        postfix.sendmail(original, ["all@example.net"], sender=SENDER)
+        whose = set()
+        for user in ("ada", "grace", "archive"):
+            (copy,) = postfix.wait_for(user)
+            report = check(original, copy.message, relay.web)
+            self.assertEqual((report["violations"], len(report["links"])), ([], 21))
+            whose |= {link["recipient"] for link in report["links"]}
+        self.assertEqual(len(whose), 3)
+        until("the queues to be empty", lambda: not postfix.queue() + relay.json("queue", "list")["messages"])
+        self.assertEqual([postfix.delivered(user) for user in ("ada", "grace", "archive")], [1, 1, 1])
