@@ -27,7 +27,7 @@ def originals(count):
 
 
 def passes_unchanged(data):
-    """Postfix breaks lines over 998 octets; and where a text of no octet gets the pixel, SMTP adds the end of its line."""
+    """Postfix breaks lines over 998 octets; and where a text of no octet gets the pixel, SMTP adds a line end to it."""
     return max(map(len, data.split(b"\r\n"))) <= 998 and not data.endswith(b"\r\n\r\n")
 
 

@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import signal
 
-from support import DEADLINE, local, run, succeed, until
+from support import LOGS, last_lines, local, run, succeed, until
 
 OWNER = 65534
 DELIVERED = (b"return-path", b"x-original-to", b"delivered-to")
@@ -33,7 +33,7 @@ alias_maps =
 alias_database =
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
-default_transport = error:5.4.4 there is no way out of this machine
+default_transport = {transport}
 relayhost = {relayhost}
 transport_maps = texthash:{folder}/etc/transport
 virtual_mailbox_domains = {domain}
@@ -73,6 +73,8 @@ class Postfix:
     `more` is added to main.cf, `services` to master.cf."""
 
     def __init__(self, folder, port, hostname, domain, users=None, relayhost="", routes="", more="", services=""):
+        if os.geteuid():
+            raise AssertionError("only root can start a Postfix")
         self.folder, self.port, self.config = pathlib.Path(folder), port, pathlib.Path(folder) / "etc"
         for part in ("etc", "spool", "data", "mail"):
             (self.folder / part).mkdir(parents=True)
@@ -84,21 +86,21 @@ class Postfix:
             lines = (f"{user}@{domain} {user}/\n" for user in users)
             (self.config / "mailboxes").write_text("".join(lines), encoding="utf-8")
         (self.config / "transport").write_text(routes)
-        # With a relay host all that is not for a mailbox here goes there.
         text = MAIN.format(
             folder=self.folder, hostname=hostname, relayhost=relayhost, domain=domain, mailboxes=mailboxes,
-            owner=OWNER,
+            owner=OWNER, transport="smtp" if relayhost else "error:5.4.4 there is no way out of this machine",
         )
-        if relayhost:
-            text = text.replace("default_transport = error:", "# default_transport = error:")
         (self.config / "main.cf").write_text(text + more)
         (self.config / "master.cf").write_text(MASTER.format(port=port) + services)
+        self.log = self.folder / "mail.log"
         ended = run("postfix", "-c", self.config, "start", env=environment())
         if ended.returncode:
-            raise AssertionError(f"Postfix does not start: {ended.stderr}\n{self.log()}")
+            raise AssertionError(f"Postfix does not start: {ended.stderr}\n{last_lines(self.log)}")
+        LOGS.append(self.log)
         self.master = int((self.folder / "spool/pid/master.pid").read_text())
 
     def stop(self):
+        LOGS.remove(self.log)
         os.kill(self.master, signal.SIGTERM)
         until("Postfix to end", lambda: not alive(self.master))
 
@@ -116,25 +118,18 @@ class Postfix:
         folder = self.folder / "mail" / user / "new"
         return len(os.listdir(folder)) if folder.exists() else 0
 
-    def wait_for(self, user, count=1):
-        """The messages of a mailbox as soon as there are so many, which must then be all."""
-        try:
-            until(f"{count} messages for {user}", lambda: self.delivered(user) >= count)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; the log of Postfix:\n{self.log()}") from None
+    def wait_for(self, user):
+        """The one message of a mailbox, as soon as it is there."""
+        until(f"a message for {user}", lambda: self.delivered(user))
         found = self.mailbox(user)
-        if len(found) > count:
-            raise AssertionError(f"{len(found)} messages for {user} instead of {count}")
-        return found
+        if len(found) > 1:
+            raise AssertionError(f"{len(found)} messages for {user}")
+        return found[0]
 
     def queue(self):
         """What waits, as `postqueue` says it."""
         lines = succeed("postqueue", "-c", self.config, "-j", env=environment()).splitlines()
         return [json.loads(line) for line in lines]
-
-    def log(self):
-        path = self.folder / "mail.log"
-        return path.read_text(errors="replace") if path.exists() else ""
 
 
 class Delivered:

@@ -9,7 +9,7 @@ import pathlib
 import re
 import subprocess
 
-from support import DEADLINE, run, succeed, until
+from support import DEADLINE, LOGS, last_lines, run, succeed, until
 
 HOST = "relay.example.net"
 TRUSTED = {"tls": "none"}
@@ -37,17 +37,21 @@ class Relay:
         command = [program(), "--config", self.config, "serve"]
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        LOGS.append(self.folder / "log")
         until("the relay to be ready", self.ready)
         self.ports = [int(port) for port in re.findall(r"SMTP listens.*127\.0\.0\.1:(\d+)", self.log())]
         (self.web,) = (int(port) for port in re.findall(r"tracking host listens.*127\.0\.0\.1:(\d+)", self.log()))
 
     def ready(self):
         if self.process.poll() is not None:
-            raise AssertionError(f"the relay ended with {self.process.returncode}:\n{self.log()}")
+            LOGS.remove(self.folder / "log")
+            end = f"the relay ended with {self.process.returncode}"
+            raise AssertionError(f"{end}\n{last_lines(self.folder / 'log')}")
         return re.search(r" ready$", self.log(), re.M)
 
     def stop(self):
         """It must end by itself, without a fault on record."""
+        LOGS.remove(self.folder / "log")
         self.process.terminate()
         try:
             code = self.process.wait(DEADLINE * 2)
@@ -92,7 +96,7 @@ def configuration(smarthost, listeners, settings):
 
 
 def certificate(folder):
-    """Makes a certificate for the relay, in files that `[smtp]` takes, and gives the file of the root that signed it."""
+    """Makes a certificate for the relay, in files that `[smtp]` takes, and gives the file of the root behind it."""
     folder = pathlib.Path(folder)
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     extensions = f"subjectAltName=DNS:{HOST},IP:127.0.0.1\nbasicConstraints=critical,CA:false\n"

@@ -1,4 +1,4 @@
-"""What all tests here use: waiting, running programs, the messages, and the comparison of what arrived with what was sent.
+"""What all tests here use: waiting, running programs, messages, and the comparison of what arrived with what was sent.
 
 Starts nothing and knows no server; those are postfix.py and relay.py.
 """
@@ -17,6 +17,8 @@ import fixtures  # noqa: E402
 import verify  # noqa: E402
 
 DEADLINE = 30
+# Of what runs just now. Where a wait is in vain, their last lines say more.
+LOGS = []
 SENDER = "news@shop.example.com"
 POLICY = verify.Policy(("links.shop.example.com",))
 
@@ -26,9 +28,14 @@ def until(what, done, deadline=DEADLINE):
     end = time.monotonic() + deadline
     while not (result := done()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited {deadline} s for {what}")
+            raise AssertionError("\n".join([f"waited {deadline} s for {what}", *map(last_lines, LOGS)]))
         time.sleep(0.02)
     return result
+
+
+def last_lines(log):
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join([f"--- {log}", *lines[-30:]])
 
 
 def run(*command, text=True, **options):
@@ -73,7 +80,7 @@ def local(message):
 
 
 def check(original, arrived, web):
-    """The checker's report on a message with CRLF, every link of which was followed at the tracking host on port `web`."""
+    """The checker's report on two messages with CRLF; every link was followed at the tracking host, on port `web`."""
     report = verify.verify(original, arrived, POLICY)
     verify.resolve(report, f"http://127.0.0.1:{web}")
     return report
@@ -83,7 +90,7 @@ def received(message):
     """(host, protocol) of each server that a message went through, the last first; no protocol for sendmail."""
     fields = email.message_from_bytes(message).get_all("Received")
     pattern = re.compile(r"by (\S+).*?(?: with (\w*SMTP\w*)|\Z|;)", re.S)
-    return [pattern.search(field).groups() for field in fields]
+    return [pattern.search(str(field)).groups() for field in fields]
 
 
 def named(subject, message):

@@ -28,7 +28,7 @@ class PostfixOnBothSides(unittest.TestCase):
         self.route.front.sendmail(original, ["ada@example.net", "grace@example.net"], sender=SENDER)
         seen = set()
         for user in ("ada", "grace"):
-            (copy,) = self.route.behind.wait_for(user)
+            copy = self.route.behind.wait_for(user)
             seen |= self.tracked(original, copy.message)
             want = {"return-path": f"<{SENDER}>", "x-original-to": f"{user}@example.net"}
             self.assertEqual(copy.notes | want, copy.notes)
@@ -48,7 +48,7 @@ class PostfixOnBothSides(unittest.TestCase):
         original = named("refused", fixture("newsletter"))
         recipients = ["edsger@example.net", "nobody@example.net"]
         self.route.front.sendmail(original, recipients, "-V", "order-17", sender=SENDER)
-        (copy,) = self.route.behind.wait_for("edsger")
+        copy = self.route.behind.wait_for("edsger")
         self.tracked(original, copy.message)
 
         report, text, fields, returned = self.report_on("refused")
@@ -70,7 +70,7 @@ class PostfixOnBothSides(unittest.TestCase):
         until("the refusal", lambda: "Not this kind of mail" in self.route.relay.log())
         # Postfix still has the sender of what it refused after the dot: the next message must not be mixed up with it.
         self.route.front.sendmail(original, ["donald@example.net"], sender=SENDER)
-        (copy,) = self.route.behind.wait_for("donald")
+        copy = self.route.behind.wait_for("donald")
         self.tracked(original, copy.message)
 
         _, text, (_, about_recipient), _ = self.report_on("strict")
@@ -84,7 +84,7 @@ class PostfixOnBothSides(unittest.TestCase):
         original = named("asked", fixture("newsletter"))
         options = ("-N", "success,failure", "-V", "order-18")
         self.route.front.sendmail(original, ["barbara@example.net"], *options, sender=SENDER)
-        (copy,) = self.route.behind.wait_for("barbara")
+        copy = self.route.behind.wait_for("barbara")
         self.tracked(original, copy.message)
         _, _, (about_message, about_recipient), _ = self.report_on("asked")
         self.assertEqual(about_message["Reporting-MTA"], "dns; mx.example.net")
@@ -95,7 +95,7 @@ class PostfixOnBothSides(unittest.TestCase):
     def test_sender_who_wants_no_report_gets_none(self):
         original = named("unwanted", fixture("newsletter"))
         self.route.front.sendmail(original, ["nowhere@example.net"], "-N", "never", sender=SENDER)
-        until("the refusal", lambda: "User unknown" in self.route.relay.command("search", "nowhere@example.net"))
+        until("the refusal", lambda: 'to="nowhere@example.net"' in self.route.relay.log())
         # Of a later one there is a report, so one of the former would have been there.
         later = named("wanted", original)
         self.route.front.sendmail(later, ["nowhere@example.net"], sender=SENDER)
@@ -104,14 +104,15 @@ class PostfixOnBothSides(unittest.TestCase):
         self.assertEqual(self.reports_on("unwanted"), [])
 
     def under_way(self):
-        queues = (self.route.front.queue(), self.route.behind.queue(), self.route.relay.json("queue", "list")["messages"])
-        return any(queues)
+        relay = self.route.relay.json("queue", "list")["messages"]
+        return any((self.route.front.queue(), relay, self.route.behind.queue()))
 
     def reports_on(self, subject):
-        return [mail for mail in self.route.front.mailbox("news") if f"Subject: {subject}\r\n".encode() in mail.message]
+        about = f"Subject: {subject}\r\n".encode()
+        return [mail for mail in self.route.front.mailbox("news") if about in mail.message]
 
     def report_on(self, subject):
-        """The one report on a message: as it came, its text, its groups of fields, and the header that it returns."""
+        """The one report on a message: as it came, its text on one line, its groups of fields, the header returned."""
         until(f"a report on {subject}", lambda: self.reports_on(subject))
         (mail,) = self.reports_on(subject)
         report = email.message_from_bytes(mail.message, policy=email.policy.default)
@@ -120,12 +121,13 @@ class PostfixOnBothSides(unittest.TestCase):
         self.assertEqual(report["To"], SENDER)
         self.assertTrue(report["Auto-Submitted"].startswith("auto-"), report["Auto-Submitted"])
         text, status, returned = report.iter_parts()
-        self.assertEqual((text.get_content_type(), status.get_content_type()), ("text/plain", "message/delivery-status"))
+        self.assertEqual(text.get_content_type(), "text/plain")
+        self.assertEqual(status.get_content_type(), "message/delivery-status")
         self.assertIn(returned.get_content_type(), ("message/rfc822", "text/rfc822-headers"))
         inside = returned.get_content()
         if returned.get_content_type() == "text/rfc822-headers":
             inside = email.message_from_string(inside)
-        return mail, text.get_content(), list(status.iter_parts()), inside
+        return mail, " ".join(text.get_content().split()), list(status.iter_parts()), inside
 
 
 class TlsAndAuth(unittest.TestCase):
@@ -133,7 +135,7 @@ class TlsAndAuth(unittest.TestCase):
         route = self.enterContext(Route(("ada",), secure=True))
         original = fixture("newsletter")
         route.front.sendmail(original, ["ada@example.net"], sender=SENDER)
-        (copy,) = route.behind.wait_for("ada")
+        copy = route.behind.wait_for("ada")
         report = check(original, copy.message, route.relay.web)
         self.assertEqual((report["violations"], len(report["links"])), ([], 21))
         by = received(copy.message)
@@ -173,7 +175,7 @@ class PostfixAroundTheRelay(unittest.TestCase):
         postfix.sendmail(original, ["all@example.net"], sender=SENDER)
         whose = set()
         for user in ("ada", "grace", "archive"):
-            (copy,) = postfix.wait_for(user)
+            copy = postfix.wait_for(user)
             report = check(original, copy.message, relay.web)
             self.assertEqual((report["violations"], len(report["links"])), ([], 21))
             whose |= {link["recipient"] for link in report["links"]}
