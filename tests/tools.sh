@@ -19,10 +19,38 @@ cargo_tool() {
         cargo install --locked --root "$tools" "$1@$2"
 }
 
+# Debian's. Nothing else is removed for them, and no service of theirs starts by itself.
 system_packages() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy "$@" && return
+        without_services apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive without_services apt-get install -qqy --no-remove "$@" && return
     fi
     echo "$0: these packages are missing, and could not be installed: $*" >&2
     return 1
+}
+
+# As Debian has it for those who build images: while the file is there, no service is started.
+without_services() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || exit
+    fi
+    "$@"
+)
+
+# What tests/peers lets talk to the relay. Postfix is installed without a configuration of the system's, as each test
+# has its own.
+mail_software() {
+    local missing=() program
+    PATH=$PATH:/usr/sbin type -P postfix >/dev/null || missing+=(postfix)
+    compgen -G '/usr/lib/*/sasl2/libplain.so' >/dev/null || missing+=(libsasl2-modules)
+    swaks --support 2>/dev/null | grep -q 'TLS supported' || missing+=(swaks libnet-ssleay-perl)
+    for program in curl openssl; do
+        command -v $program >/dev/null || missing+=($program)
+    done
+    [ ${#missing[@]} != 0 ] || return 0
+    ! command -v debconf-set-selections >/dev/null ||
+        echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections || return
+    system_packages "${missing[@]}"
 }
