@@ -19,7 +19,8 @@ BODIES = {
                        "Content-Type: text/plain\r\n\r\nASCII, and so it stays\r\n--cut--\r\n",
     "eight-bit-signed": 'Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha256; '
                         "boundary=cut\r\n\r\n--cut\r\n" + TEXT + "--cut\r\nContent-Type: application/pgp-signature"
-                        "\r\n\r\n-----BEGIN PGP SIGNATURE-----\r\n\r\nAAAA\r\n-----END PGP SIGNATURE-----\r\n--cut--\r\n",
+                        "\r\n\r\n-----BEGIN PGP SIGNATURE-----\r\n\r\nAAAA\r\n"
+                        "-----END PGP SIGNATURE-----\r\n--cut--\r\n",
 }
 
 

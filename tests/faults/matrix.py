@@ -74,9 +74,9 @@ def taken(name, do, **more):
 def stages():
     """The same fault at every stage. Stage, its time-out, and how it is reported."""
     for stage, limit in (("banner", "greeting"), ("ehlo", "ehlo")):
-        yield lambda name, steps, why, stage=stage, **more: down(f"{name}_{stage}", stage, steps, why, **more), limit
-    for stage, limit in (("mail", "mail"), ("rcpt", "rcpt"), ("data", "data")):
-        yield lambda name, steps, why, stage=stage, **more: deferred(f"{name}_{stage}", stage, steps, why, **more), limit
+        yield lambda name, steps, why, at=stage, **more: down(f"{name}_{at}", at, steps, why, **more), limit
+    for stage in ("mail", "rcpt", "data"):
+        yield lambda name, steps, why, at=stage, **more: deferred(f"{name}_{at}", at, steps, why, **more), stage
     yield lambda name, steps, why, **more: deferred(f"{name}_dot", "dot", steps, why, doubtful=True, **more), "dot"
 
 
@@ -163,8 +163,8 @@ def recipients():
     yield Case("mixed_and_silent_at_data", {"rcpt": by_word, "data": HANG}, timeouts={"data": "1s"}, to=MIXED,
                during=settled | {"here": ("deferred", "no answer within 1s")}, after=last)
     for how, offer in {"": OFFER, "_step_by_step": PLAIN}.items():
-        yield Case(f"a_message_for_nobody{how}", {"rcpt": by_word, "data": "354 Go on", "dot": "250 2.0.0 Ok: for whom"},
-                   offer=offer, to=("later", "gone"), after=last,
+        do = {"rcpt": by_word, "data": "354 Go on", "dot": "250 2.0.0 Ok: for whom"}
+        yield Case(f"a_message_for_nobody{how}", do, offer=offer, to=("later", "gone"), after=last,
                    during={"later": ("deferred", LATER), "gone": ("bounced", GONE)})
 
 
@@ -182,6 +182,8 @@ def abilities():
         "banner": "220 mx.example.net gr\xfc\xdft\r\n", "mail": "250 2.1.0 sch\xf6n\r\n", "rcpt": "250 sch\xf6n\r\n",
         "data": "354 schie\xdf los\r\n", "dot": "250 2.0.0 \xfcbernommen\r\n"}.items()})
     yield taken("line_feeds_alone", {"banner": b"220 mx\n", "mail": b"250 Ok\n", "dot": b"250 Ok\n"})
+    yield taken("hangs_up_after_each", {"dot": [RIGHT, CLOSE]})
+    yield taken("shuts_after_each", {"dot": [RIGHT, SHUTS, CLOSE]})
     yield bounced("too_large", "mail", too_large(500), "^55[24] 5.3.4 ", offer=(*without["SIZE"], "SIZE 500"))
     yield taken("eight_bit", {}, kind="eight-bit")
     yield taken("no_8bitmime", {}, kind="eight-bit", offer=without["8BITMIME"])
@@ -194,7 +196,8 @@ def abilities():
 
 def encryption():
     short, user = {"timeouts": {"connect": "1s", "ehlo": "1s"}}, {"username": "relay"}
-    certificates = {"expired": "(?i)expired", "wrong-name": "(?i)name|not valid for", "unknown-ca": "(?i)unknown ?issuer"}
+    certificates = {
+        "expired": "(?i)expired", "wrong-name": "(?i)name|not valid for", "unknown-ca": "(?i)unknown ?issuer"}
     failing = {"closes": CLOSE, "resets": RESET, "garbles": b"\x15\x03\x01 no TLS at all\r\n" * 20, "silent": HANG}
     injected = "220 2.0.0 Go ahead\n250-injected.example.net\n250 AUTH PLAIN LOGIN"
     for mode in ("required", "implicit"):

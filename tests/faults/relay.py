@@ -1,4 +1,4 @@
-"""The program under test: `trackpost serve` in a folder of its own, its commands, and a client that sends through it."""
+"""The program under test: `trackpost serve` in a folder of its own, its commands, and a client of it."""
 
 import json
 import os

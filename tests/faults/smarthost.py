@@ -293,7 +293,7 @@ class Session:
         return said
 
     def said(self, reply):
-        if self.copy:
+        if self.copy and self.copy.reply is None:
             self.copy.reply = reply
         return reply[:1]
 
