@@ -87,7 +87,7 @@ def everywhere():
         yield at("half_a_reply_at", [b"2", HANG], "no answer within 1s", **short)
         yield at("a_byte_a_second_at", Drip("250 2.0.0 Ok", 1), "no answer within 1s", **short)
         yield at("closes_at", CLOSE, "closed by the smarthost")
-        yield at("resets_at", RESET, "(?i)reset|closed by the smarthost")
+        yield at("resets_at", RESET, "(?i)reset|broken pipe|closed by the smarthost")
         yield at("no_reply_at", "hello", "no SMTP reply")
         yield at("an_endless_line_at", [b"250 ", Flood(b"x", FLOOD)], "over 64 KiB")
         yield at("endless_lines_at", [Flood(b"250-more\r\n", FLOOD)], "over 100 lines")
@@ -152,7 +152,7 @@ def recipients():
         "put_off": ("451 4.3.0 Not now", ("deferred", "451 4.3.0 Not now")),
         "refused": ("554 5.7.1 Not that one", ("bounced", "554 5.7.1 Not that one")),
         "shuts": ([SHUTS, CLOSE], ("deferred", SHUTS)),
-        "resets": (RESET, ("deferred", "(?i)reset|closed by the smarthost")),
+        "resets": (RESET, ("deferred", "(?i)reset|broken pipe|closed by the smarthost")),
     }
     for name, (dot, stands) in here.items():
         do = {"rcpt": by_word} | ({"dot": dot} if dot else {})
