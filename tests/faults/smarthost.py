@@ -235,6 +235,9 @@ class Session:
             self.smarthost.logins.append((*login, self.encrypted))
 
     def handshake(self):
+        # What goes wrong here is an answer to the client's hello. Sent before, it would be plaintext behind STARTTLS.
+        if not self.rest:
+            self.socket.recv(1, socket.MSG_PEEK)
         self.stage("handshake", None)
         # A real server throws away what came before TLS (RFC 3207, section 5).
         self.lines.clear()
