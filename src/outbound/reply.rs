@@ -29,7 +29,9 @@ pub(super) fn from_error(error: &Error) -> Result<Reply, String> {
     match error.status() {
         Some(code) => Ok(from_text(code.into(), &text)),
         // lettre's parser gives the words of its own grammar.
-        None if error.is_response() => Err("the reply cannot be read: its lines have differing codes, or no code".to_owned()),
+        None if error.is_response() => {
+            Err("the reply cannot be read: its lines have differing codes, or no code".to_owned())
+        }
         None => Err(text),
     }
 }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// A setting that is silently ignored would be worse than one that is refused.
 pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
+    if config.api.certificate.is_some() {
+        return Err(StartError::NotBuilt("api.tls other than none"));
+    }
     if config.tracking.tls != config::TrackingTls::External {
         return Err(StartError::NotBuilt("tracking.tls other than external"));
     }

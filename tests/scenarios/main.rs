@@ -33,6 +33,7 @@ mod smarthost_drops_the_connection;
 mod smarthost_is_down;
 mod smarthost_is_limited;
 mod smarthost_takes_few_recipients;
+mod smuggling_over_tls;
 mod start_is_refused;
 mod store_is_gone;
 mod submission;
