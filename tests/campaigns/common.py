@@ -113,6 +113,14 @@ class Relay:
             found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", file.read(), re.M))
         return int(found["VmRSS"]), int(found["VmHWM"])
 
+    def sockets(self):
+        """Sockets that it has open."""
+        folder, count = f"/proc/{self.process.pid}/fd", 0
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                count += os.readlink(os.path.join(folder, name)).startswith("socket:")
+        return count
+
     def cpu_seconds(self):
         with open(f"/proc/{self.process.pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -257,11 +265,11 @@ def body(size, known={}):
 
 class Senders:
     """Clients that send as fast as they can, and go on where a connection breaks. What was answered 250 is in
-    `acknowledged`; replies that refused are counted in `refused`."""
+    `acknowledged`; replies that refused are counted in `refused`, their messages in `refused_ids`."""
 
     def __init__(self, port, count=16, sizes=(10_000,), seed=1, prefix="m", limit=None, each=lambda senders: None):
         self.port, self.sizes, self.seed, self.prefix, self.limit, self.each = port, sizes, seed, prefix, limit, each
-        self.acknowledged, self.refused, self.next = set(), Counter(), 0
+        self.acknowledged, self.refused, self.refused_ids, self.next = set(), Counter(), set(), 0
         self.lock, self.stop = threading.Lock(), False
         self.threads = [threading.Thread(target=self.work, args=(n,), daemon=True) for n in range(count)]
         for thread in self.threads:
@@ -290,6 +298,7 @@ class Senders:
                     self.acknowledged.add(ident)
                 else:
                     self.refused[reply[:9]] += 1
+                    self.refused_ids.add(ident)
             self.each(self)
 
     def join(self, seconds=60):
