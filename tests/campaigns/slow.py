@@ -12,7 +12,7 @@ HTTP    slowhttptest against the tracking host: slow headers, slow bodies, slow 
 
 Prints a line for each kind and a verdict; exits 1 if anything is wrong.
 """
-import http.client, shutil, socket, subprocess, sys, tempfile, threading, time
+import http.client, os, shutil, socket, subprocess, sys, tempfile, threading, time
 from common import DOMAIN, Client, Relay, Sink, Verdict, letter
 
 BINARY = sys.argv[1]
@@ -157,7 +157,8 @@ def web(relay):
         took = time.monotonic() - began
         verdict.expect(not bad, f"HTTP, slow {kind}: others get {bad}")
         verdict.expect(max(times) < 1000, f"HTTP, slow {kind}: another waited {max(times):.0f} ms")
-        verdict.expect(most > SESSIONS // 4, f"HTTP, slow {kind}: only {most} connections at a time")
+        # A body is not waited for: there is no page that takes one.
+        verdict.expect(most > SESSIONS // 4 or kind == "bodies", f"HTTP, slow {kind}: only {most} at a time")
         verdict.expect(held <= 1, f"HTTP, slow {kind}: {held} connections are still there")
         print(f"HTTP, slow {kind}: {most} at a time, none left after {took:.0f} s; others ({len(times)}) were answered "
               f"in {max(times):.1f} ms at most", flush=True)
@@ -165,7 +166,9 @@ def web(relay):
 
 
 def main():
-    relay = Relay(BINARY, Sink().port, SETTINGS)
+    # In memory where there is some: a busy disk would be measured instead.
+    folder = tempfile.mkdtemp(prefix="trackpost-slow-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    relay = Relay(BINARY, Sink().port, SETTINGS, os.path.join(folder, "data"))
     relay.start()
     try:
         smtp(relay)
@@ -173,6 +176,7 @@ def main():
         verdict.expect(relay.lives() and not relay.panics(), f"it ended, or panicked: {relay.panics()[:1]}")
     finally:
         relay.cleanup()
+        shutil.rmtree(folder)
     verdict.end("slow")
 
 
