@@ -70,6 +70,13 @@ class Relay:
     def lives(self):
         return self.process is not None and self.process.poll() is None
 
+    def let_go(self):
+        """Ends a strace that watches it; it goes on."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            tracer = int(re.search(r"TracerPid:\s+(\d+)", file.read())[1])
+        if tracer:
+            os.kill(tracer, signal.SIGTERM)
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         return self.process.wait()
@@ -91,6 +98,12 @@ class Relay:
     def add_domain(self):
         subprocess.run([self.binary, "--config", self.config, "domain", "add", DOMAIN, "--subdomain", "links", "--open",
                         "--click", "--force-verified"], check=True, stdout=subprocess.DEVNULL)
+
+    def recorded(self, queue_id):
+        """True when its history knows the message as one that went out."""
+        shown = subprocess.run([self.binary, "--config", self.config, "queue", "show", queue_id], capture_output=True,
+                               text=True)
+        return shown.returncode == 0 and re.search(r"\s(relayed|delivered)\s", shown.stdout) is not None
 
     def logged(self, pattern, offset=0):
         """Lines of its log from `offset` on that match."""
@@ -265,11 +278,13 @@ def body(size, known={}):
 
 class Senders:
     """Clients that send as fast as they can, and go on where a connection breaks. What was answered 250 is in
-    `acknowledged`; replies that refused are counted in `refused`, their messages in `refused_ids`."""
+    `acknowledged`, with its queue id in `queue_ids`; replies that refused are counted in `refused`, and their messages
+    are in `refused_ids`."""
 
     def __init__(self, port, count=16, sizes=(10_000,), seed=1, prefix="m", limit=None, each=lambda senders: None):
         self.port, self.sizes, self.seed, self.prefix, self.limit, self.each = port, sizes, seed, prefix, limit, each
-        self.acknowledged, self.refused, self.refused_ids, self.next = set(), Counter(), set(), 0
+        self.acknowledged, self.queue_ids, self.next = set(), {}, 0
+        self.refused, self.refused_ids = Counter(), set()
         self.lock, self.stop = threading.Lock(), False
         self.threads = [threading.Thread(target=self.work, args=(n,), daemon=True) for n in range(count)]
         for thread in self.threads:
@@ -296,6 +311,7 @@ class Senders:
             with self.lock:
                 if reply.startswith("250"):
                     self.acknowledged.add(ident)
+                    self.queue_ids[ident] = reply.split()[-1]
                 else:
                     self.refused[reply[:9]] += 1
                     self.refused_ids.add(ident)
