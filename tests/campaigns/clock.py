@@ -9,8 +9,8 @@ libfaketime moves the relay's clock, and leaves alone the one that only goes on.
 pauses  The smarthost defers, with pauses of 2 s. After the jump, again after kill -9 and a start, and after the jump
         back, each message is tried again within its pause, and not more often than its pauses allow. Then the smarthost
         takes mail: everything arrives, once.
-age     With a max_age of 16 s, the clock jumps after 5 s. Age grows by at most twice the pause for each attempt, so each
-        message is tried at least twice after the jump before it is given up; and all are given up in time.
+age     With a max_age of 16 s, the clock jumps after 5 s. Age grows by at most twice the pause for each attempt, so
+        each message is tried at least twice after the jump before it is given up; and all are given up in time.
 
 Prints a line for each and a verdict; exits 1 if anything is wrong.
 """
@@ -109,13 +109,14 @@ def age(name, seconds):
     ended = time.monotonic() - began
     tried = Counter({who: len(times(sink, who, since)) for who in senders.acknowledged})
     fewest = min(tried.values())
-    verdict.expect(len(given_up(relay)) == COUNT, f"{name}: {len(given_up(relay))} of {COUNT} given up in {ended:.0f} s")
+    count = len(given_up(relay))
+    verdict.expect(count == COUNT, f"{name}: {count} of {COUNT} given up in {ended:.0f} s")
     verdict.expect(fewest >= 2, f"{name}: given up after {fewest} attempts since the jump")
     verdict.expect(not relay.panics(), f"{name}: {relay.panics()[:1]}")
     relay.kill()
     relay.cleanup()
-    print(f"age {name}: {fewest} to {max(tried.values())} attempts after the jump, all given up after {ended:.0f} s "
-          f"with a max_age of {MAX_AGE} s", flush=True)
+    print(f"age {name}: {fewest} to {max(tried.values())} attempts after the jump, {count} given up after "
+          f"{ended:.0f} s with a max_age of {MAX_AGE} s", flush=True)
 
 
 def given_up(relay):

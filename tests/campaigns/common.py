@@ -52,10 +52,10 @@ class Relay:
 
     def start(self, wrapper=(), environment=None, seconds=30):
         """Seconds until it greets. `wrapper` is a command that becomes the relay (`prlimit`, `strace -D`)."""
-        began = time.monotonic()
+        began, command = time.monotonic(), [*wrapper, self.binary, "--config", self.config, "serve"]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*wrapper, self.binary, "--config", self.config, "serve"], stdout=log,
-                                            stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            env={**os.environ, **(environment or {})})
         while not self.greets():
             if self.process.poll() is not None or time.monotonic() - began > seconds:
                 raise RuntimeError(f"the relay does not start: {self.last_line()}")
@@ -213,6 +213,10 @@ class Sink:
                 recipients = []
             connection.sendall(reply)
 
+    def lacks(self, expected):
+        with self.lock:
+            return expected - self.arrived.keys()
+
     def copies(self):
         with self.lock:
             return sum(self.arrived.values())
@@ -331,9 +335,7 @@ def missing(acknowledged, sink, patience=20, seconds=300):
     """What was acknowledged and does not arrive, although nothing has arrived for `patience` seconds."""
     deadline, quiet, count = time.monotonic() + seconds, time.monotonic() + patience, -1
     while time.monotonic() < min(deadline, quiet):
-        with sink.lock:
-            lost = acknowledged - sink.arrived.keys()
-        if not lost:
+        if not (lost := sink.lacks(acknowledged)):
             break
         if count != (count := sink.copies()):
             quiet = time.monotonic() + patience

@@ -78,11 +78,11 @@ def full_disk(relay, sink, mounted, foreign):
         fill(mounted)
     verdict.expect(within(lambda: senders.refused, 60), f"{name}: new mail is not refused")
     time.sleep(1)
-    waiting = len(senders.acknowledged - sink.arrived.keys())
+    waiting = len(sink.lacks(senders.acknowledged))
     sink.defer = None
-    delivered = within(lambda: not senders.acknowledged - sink.arrived.keys(), 60)
+    delivered = within(lambda: not sink.lacks(senders.acknowledged), 60)
     verdict.expect(delivered, f"{name}: what is queued is not delivered: "
-                   f"{len(senders.acknowledged - sink.arrived.keys())} of {waiting} wait")
+                   f"{len(sink.lacks(senders.acknowledged))} of {waiting} wait")
     verdict.expect(set(senders.refused) == {"452 4.3.1"}, f"{name}: replies {dict(senders.refused)}")
     # Where freeing segments made room, it is full again of what is not delivered; then it starts on the full disk.
     sink.defer = LATER
@@ -234,7 +234,7 @@ def one_case(template, part, call, number):
         # It goes on: more is taken, and what is taken arrives.
         verdict.expect(within(lambda: len(senders.acknowledged) > after + 50, 15), f"{name}: no more mail is taken")
         recent = set(senders.acknowledged)
-        verdict.expect(within(lambda: not recent - sink.arrived.keys(), 30), f"{name}: delivery does not go on")
+        verdict.expect(within(lambda: not sink.lacks(recent), 30), f"{name}: delivery does not go on")
         if part == "store" and number == REFILLED and (call == "pwrite64" or not FAST):
             # Threads that a new store starts would have failing calls of their own.
             relay.let_go()

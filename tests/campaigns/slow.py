@@ -3,9 +3,9 @@
 
     tests/campaign slow
 
-SMTP    500 sessions from several addresses send one byte every 10 s: a third of them in a command, a third in a message,
-        a third in commands that are whole but move no mail. With command and data time-outs of 30 s all must be gone
-        about a minute after they began. Meanwhile the 99th percentile of a usual session, connect to 250, stays within
+SMTP    500 sessions from several addresses send one byte every 10 s: a third of them in a command that never ends, a
+        third in a message, a third in commands that do end but move no mail. With command and data time-outs of 30 s
+        all must be gone about a minute after they began. Meanwhile the 99th percentile of a usual session, connect to 250, stays within
         twice of what it is without them.
 HTTP    slowhttptest against the tracking host: slow headers, slow bodies, slow reading, 500 connections each. The host
         answers others within a second all the time, and the slow ones are gone before the test ends.
