@@ -9,9 +9,17 @@ from collections import Counter
 DOMAIN = "shop.example.com"
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+def free_port(given=set()):
+    """A port below those that the system gives to outgoing connections: a relay that was killed must find it free when
+    it starts again, and a port from the system could be a sender's own by then."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        low = int(file.read().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(max(1024, low // 2), low)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in given:
+                given.add(port)
+                return port
 
 
 def wait(done, what, seconds=120):
@@ -38,12 +46,13 @@ class Relay:
         self.binary, self.folder = os.path.abspath(binary), tempfile.mkdtemp(prefix="trackpost-campaign-")
         self.data = data or os.path.join(self.folder, "data")
         self.config, self.log = os.path.join(self.folder, "trackpost.toml"), os.path.join(self.folder, "log")
-        self.smtp, self.web, self.process = free_port(), free_port(), None
+        self.smtp, self.web, self.api, self.process = free_port(), free_port(), free_port(), None
         sections = {
             "": ['hostname = "relay.example.net"', f'data_dir = "{self.data}"'],
             "[[smtp.listener]]": [f'address = "127.0.0.1:{self.smtp}"'],
             "[smarthost]": [f'address = "127.0.0.1:{smarthost}"', 'tls = "none"'],
             "[tracking]": [f'http = ["127.0.0.1:{self.web}"]', 'link_scheme = "http"'],
+            "[api]": [f'address = "127.0.0.1:{self.api}"'],
         }
         for head, lines in (settings or {}).items():
             sections.setdefault(head, []).extend(lines)
