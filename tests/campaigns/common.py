@@ -3,7 +3,7 @@
 Nothing here knows the relay's inside. It is driven through its configuration file, its command line and SMTP; a
 message is told by its one recipient, ID@example.net, as that survives everything that the relay may do to it.
 """
-import contextlib, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import atexit, contextlib, http.client, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 from collections import Counter
 
 DOMAIN = "shop.example.com"
@@ -56,6 +56,8 @@ class Relay:
         }
         for head, lines in (settings or {}).items():
             sections.setdefault(head, []).extend(lines)
+        # Whatever ends the script ends it as well.
+        atexit.register(lambda: self.lives() and self.kill())
         with open(self.config, "w") as file:
             file.write("\n".join(line for head, lines in sections.items() for line in [head, *lines]) + "\n")
 
@@ -75,6 +77,17 @@ class Relay:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.smtp), seconds) as connection:
             return connection.recv(3) == b"220"
         return False
+
+    def ready(self):
+        """True if it says of itself that it works."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def lives(self):
         return self.process is not None and self.process.poll() is None

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Disks that are full, files that may not grow, and calls that fail: nothing acknowledged is lost, and mail goes on.
 
-    tests/campaign disk [--fast]
+    tests/campaign disk [--fast] [full | limit | failing [log|store CALL NUMBER]]
 
 full    The data folder on a small tmpfs. New mail is answered 452 4.3.1 and nothing else, what is queued is delivered,
         a restart on the full disk works, and mail is taken again, without a restart, once the disk is enlarged.
@@ -9,9 +9,9 @@ limit   RLIMIT_FSIZE below the size of a segment, and below that of anything: SI
 failing strace lets each of the first 50 calls of fsync, fdatasync, syncfs, write, writev, pwrite64 and pwritev on files
         of the log, and then of the store, fail with EIO, one call a case (of each thread, as strace counts). Log: the
         replies are 250 or 451 4.3.0, no file is synced again after a failed sync, mail is taken and delivered
-        afterwards. Store: mail goes on as if nothing were, and history is complete again within 30 s (this in one
-        case of each call) and after a start. Both: no panic, the process lives, and after kill -9 and a start
-        everything acknowledged arrives, and nothing that was refused.
+        afterwards. Store: mail goes on as if nothing were; in one case of each call, /readyz is red, and within 30 s
+        green again with history complete, which after a start it always is. Both: no panic, the process lives, and
+        after kill -9 and a start everything acknowledged arrives, and nothing that was refused.
 
 Calls that the relay does not make are named. --fast takes a few cases of each kind. Needs root, for mounting and
 strace. Prints a line for each case and a verdict; exits 1 if anything is wrong.
@@ -29,9 +29,12 @@ verdict = Verdict()
 
 
 def main():
-    sections = [word for word in sys.argv[2:] if not word.startswith("-")] or ["full", "limit", "failing"]
-    for section in sections:
-        {"full": full, "limit": limit, "failing": failing}[section]()
+    words = [word for word in sys.argv[2:] if not word.startswith("-")]
+    if words[:1] == ["failing"] and len(words) == 4:
+        failing([(words[1], words[2], int(words[3]))])
+    else:
+        for section in words or ["full", "limit", "failing"]:
+            {"full": full, "limit": limit, "failing": failing}[section]()
     verdict.end("disk")
 
 
@@ -165,8 +168,8 @@ def limit():
 # ---- Calls that fail
 
 
-def failing():
-    template = tempfile.mkdtemp(prefix="trackpost-template-")
+def failing(cases=()):
+    template, found = tempfile.mkdtemp(prefix="trackpost-template-"), list(cases)
     try:
         relay = Relay(BINARY, Sink(down=True).port, SMALL)
         relay.start()
@@ -175,21 +178,21 @@ def failing():
         shutil.copytree(relay.data, os.path.join(template, "data"), ignore=lambda folder, names: [
             name for name in names if name in ("reserve", "store.ballast", "admin.sock")])
         relay.cleanup()
-        cases = []
         # Those of the store wait for its being opened again, so they begin.
-        for part in ("store", "log"):
+        for part in ("store", "log") if not cases else ():
             made = one_case(template, part, None, 0)
             unused = [call for call in CALLS if call not in made]
             print(f"{part}: most calls of one thread {made}; never called: {', '.join(unused) or 'none'}", flush=True)
             # Far more than were made while they were counted would not be reached.
-            cases += [(part, call, number) for call, count in made.items() for number in numbers(part)
+            found += [(part, call, number) for call, count in made.items() for number in numbers(part)
                       if number <= 3 * count]
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda case: one_case(template, *case), cases))
+            list(pool.map(lambda case: one_case(template, *case), found))
     finally:
         shutil.rmtree(template)
 
 
+# The number of the call after whose failure a case waits until the store is whole again.
 REFILLED = 4
 
 
@@ -216,7 +219,10 @@ def one_case(template, part, call, number):
     trace = os.path.join(relay.folder, "trace")
     which = [word for path in paths(relay.data, part) for word in ("-P", path)]
     fault = ["-e", f"inject={call}:error=EIO:when={number}"] if call else []
-    strace = ["strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "0", "-o", trace, *which, "-e",
+    refill = part == "store" and number == REFILLED and (call == "pwrite64" or not FAST)
+    # One that is to let go of the process must be interruptible, and leave no filter behind.
+    how = "--interruptible=2" if refill else "--seccomp-bpf"
+    strace = ["strace", "-D", "-f", how, "-y", "-s", "0", "-o", trace, *which, "-e",
               "trace=" + (call if call else ",".join(CALLS)), *fault]
     if call == "fdatasync":
         strace[-3] = "trace=fdatasync,fsync"
@@ -235,13 +241,15 @@ def one_case(template, part, call, number):
         verdict.expect(within(lambda: len(senders.acknowledged) > after + 50, 15), f"{name}: no more mail is taken")
         recent = set(senders.acknowledged)
         verdict.expect(within(lambda: not sink.lacks(recent), 30), f"{name}: delivery does not go on")
-        if part == "store" and number == REFILLED and (call == "pwrite64" or not FAST):
+        if refill:
+            verdict.expect(within(lambda: not relay.ready(), 5), f"{name}: it says that it is ready")
             # Threads that a new store starts would have failing calls of their own.
             relay.let_go()
             senders.end()
             some = random.sample(sorted(senders.acknowledged), 10)
             whole = within(lambda: all(relay.recorded(senders.queue_ids[who]) for who in some), 30, pause=1)
             verdict.expect(whole, f"{name}: history is not complete after 30 s")
+            verdict.expect(within(relay.ready, 10), f"{name}: it does not say that it is ready again")
     with sink.lock:
         under_way = sink.open
     verdict.expect(relay.lives(), f"{name}: the process ended with {relay.process.poll()}")
