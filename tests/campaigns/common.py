@@ -3,7 +3,8 @@
 Nothing here knows the relay's inside. It is driven through its configuration file, its command line and SMTP; a
 message is told by its one recipient, ID@example.net, as that survives everything that the relay may do to it.
 """
-import atexit, contextlib, http.client, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import atexit, contextlib, http.client, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, threading
+import time
 from collections import Counter
 
 DOMAIN = "shop.example.com"
@@ -147,6 +148,13 @@ class Relay:
         with open(f"/proc/{pid or self.process.pid}/status") as file:
             found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", file.read(), re.M))
         return int(found["VmRSS"]), int(found["VmHWM"])
+
+    def thread_states(self):
+        """A letter for each thread, as in proc(5)."""
+        folder = f"/proc/{self.process.pid}/task"
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name, "stat")) as file:
+                yield file.read().rpartition(")")[2].split()[0]
 
     def sockets(self):
         """Sockets that it has open."""
