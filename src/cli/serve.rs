@@ -26,15 +26,20 @@ pub fn run(file: &Path) -> ExitCode {
 }
 
 fn start_logging(config: &Config) {
+    // A log that cannot be written must stop nothing: the library would report that on the same stderr, and panic.
     if journal::is_stderr() {
-        let log =
-            tracing_subscriber::fmt().with_writer(journal::Journal).with_ansi(false).with_max_level(config.log.level);
+        let log = tracing_subscriber::fmt()
+            .log_internal_errors(false)
+            .with_writer(journal::Journal)
+            .with_ansi(false)
+            .with_max_level(config.log.level);
         return match config.log.format {
             LogFormat::Text => log.with_target(false).without_time().with_level(false).init(),
             LogFormat::Json => log.json().flatten_event(true).init(),
         };
     }
     let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(config.log.level);

@@ -149,7 +149,8 @@ struct Place {
 impl Open {
     fn admit<H>(self: &Arc<Self>, peer: IpAddr, site: &Site<H>) -> Option<Place> {
         let is_proxy = site.trusted_proxies.iter().any(|net| net.contains(&peer));
-        let client = (!is_proxy).then(|| network_of(peer));
+        let is_many = is_proxy || site.limits.loopback_is_many && peer.is_loopback();
+        let client = (!is_many).then(|| network_of(peer));
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= site.limits.connections {
             return None;

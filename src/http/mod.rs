@@ -35,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one IPv4 address or one IPv6 /64; trusted proxies are exempt.
     pub connections_per_client: usize,
+    /// This machine is no single client, since a proxy on it stands for many: it is exempt as well.
+    pub loopback_is_many: bool,
     /// Bytes of a request line and its headers; longer ones are answered 431 or 414.
     pub head_bytes: usize,
     /// From the first byte of a request to the end of its headers.
@@ -52,6 +54,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             connections_per_client: 1_000,
+            loopback_is_many: true,
             head_bytes: 16 * 1024,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

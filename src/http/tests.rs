@@ -237,7 +237,8 @@ async fn connections_are_bounded_in_all_and_per_client() {
     let busy = "HTTP/1.1 503 ";
     for (limits, trusted, fits) in [
         (Limits { connections: 3, ..Limits::default() }, &[][..], 3),
-        (Limits { connections_per_client: 2, ..Limits::default() }, &[][..], 2),
+        (Limits { connections_per_client: 2, loopback_is_many: false, ..Limits::default() }, &[][..], 2),
+        (Limits { connections: 3, connections_per_client: 2, ..Limits::default() }, &[][..], 3),
         (Limits { connections: 3, connections_per_client: 2, ..Limits::default() }, &["127.0.0.1/32"][..], 3),
     ] {
         let site = site(limits, trusted).await;

@@ -60,7 +60,7 @@ pub enum Encryption {
 pub struct Rules {
     pub timeouts: Timeouts,
     pub max_connections: usize,
-    /// Of one IPv4 address, or one IPv6 /64.
+    /// Of one IPv4 address, or one IPv6 /64, that is not trusted.
     pub max_connections_per_client: usize,
 }
 
@@ -145,7 +145,9 @@ async fn receive(
             }
         }
     }
-    let admitted = admitted.and_then(|admitted| admitted.of_client(client));
+    let trusted = may_be_trusted && holds(&terms.trusted_networks, client);
+    // Those whom the operator trusts may have as many as there are.
+    let admitted = admitted.and_then(|admitted| if trusted { Ok(admitted) } else { admitted.of_client(client) });
     let mut stream = Stream::Plain(socket);
     let is_tls = matches!(terms.encryption, Encryption::Implicit(_));
     if let Encryption::Implicit(tls) = &terms.encryption {
@@ -155,7 +157,6 @@ async fn receive(
         }
         stream.start_tls(tls.current(), handshake).await?;
     }
-    let trusted = may_be_trusted && holds(&terms.trusted_networks, client);
     let mut session = Session::new(Arc::clone(&terms.session), Peer { address: client, trusted, tls: is_tls });
     match &admitted {
         Err(reply) => session.refuse(reply.clone()),

@@ -99,6 +99,7 @@ pub async fn serve_until(
 ) -> Result<(), StartError> {
     parts::refuse_what_is_not_built(&config)?;
     let mut sockets = systemd::Sockets::take()?;
+    systemd::ignore_file_size_signal();
     let files = systemd::raise_file_limit();
     let wanted = parts::files_wanted(&config);
     if files < wanted {
@@ -190,12 +191,14 @@ pub async fn serve_until(
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
         let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
-        fronts.spawn(async move { http::serve(socket, http::Limits::default(), proxies, tracker, stop).await });
+        let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
+        fronts.spawn(async move { http::serve(socket, limits, proxies, tracker, stop).await });
     }
     tracing::info!(address = %shown(&api_socket), "API listens");
     let api = Arc::new(Api { log: log.clone(), store: Arc::clone(&store) });
     let (no_proxies, stop) = (Arc::from([]), accepting.clone());
-    fronts.spawn(async move { http::serve(api_socket, http::Limits::default(), no_proxies, api, stop).await });
+    let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
+    fronts.spawn(async move { http::serve(api_socket, limits, no_proxies, api, stop).await });
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     let grace = config.tracking.removed_domain_grace;
     let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());

@@ -3,7 +3,6 @@
 
 use super::StartError;
 use crate::config::{self, Config};
-use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
@@ -23,9 +22,12 @@ pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The API is for few.
+pub const API_CONNECTIONS: usize = 1_000;
+
 /// Files that are open when there are as many connections as there may be.
 pub fn files_wanted(config: &Config) -> u64 {
-    let http = http::Limits::default().connections * (config.tracking.http.len() + 1);
+    let http = config.smtp.max_connections * config.tracking.http.len() + API_CONNECTIONS;
     let out: usize = config.smarthosts.iter().map(|smarthost| smarthost.max_connections).sum();
     (config.smtp.max_connections + http + out + 200) as u64
 }

@@ -90,6 +90,12 @@ pub async fn feed_watchdog(log: Log, store: MaybeStore, mut stop: watch::Receive
     }
 }
 
+/// A file that may not grow (`ulimit -f`) is an error like a full disk, and not the end of the process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler runs; the disposition alone is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Raises the limit of open files to what the system allows; returns that.
 pub fn raise_file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -49,6 +49,8 @@ pub type Row = (Vec<u8>, Vec<u8>);
 pub enum StoreError {
     /// sled refused or panicked; the text is its own.
     Failed(String),
+    /// What it wrote cannot be read back.
+    Damaged(String),
     /// Written by a newer version.
     Newer(u8),
     /// A row that another version or a fault wrote.
@@ -75,8 +77,13 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let dir = data_dir.join("store");
         let ballast = data_dir.join("store.ballast");
+        remove_unfinished(&dir);
         let db = match open_sled(&dir) {
             Ok(db) => db,
+            Err(StoreError::Damaged(why)) => {
+                put_aside(&dir, &why)?;
+                open_sled(&dir)?
+            }
             Err(_) if fs::remove_file(&ballast).is_ok() => open_sled(&dir)?,
             Err(e) => return Err(e),
         };
@@ -150,12 +157,38 @@ fn open_sled(dir: &Path) -> Result<sled::Db, StoreError> {
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(e @ sled::Error::Corruption { .. })) => Err(StoreError::Damaged(e.to_string())),
         Ok(Err(e)) => Err(StoreError::Failed(e.to_string())),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             Err(StoreError::Failed(format!("sled panicked: {}", text.unwrap_or("no reason given"))))
         }
     }
+}
+
+/// A crash can leave a snapshot that was being written. sled takes an empty one for the newest and opens no more.
+fn remove_unfinished(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "generating")) {
+        if let Err(e) = fs::remove_file(&path) {
+            tracing::warn!("{}: {e}", path.display());
+        }
+    }
+}
+
+/// Moves a folder that cannot be read out of the way. What the log still holds is read into the new one.
+fn put_aside(dir: &Path, why: &str) -> Result<(), StoreError> {
+    let aside = dir.with_extension("bad");
+    let failed = |e: std::io::Error| StoreError::Failed(format!("{}: {e}", aside.display()));
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    fs::rename(dir, &aside).map_err(failed)?;
+    tracing::error!(
+        "the store is damaged and was put aside as {}; history older than the log is only there: {why}",
+        aside.display()
+    );
+    Ok(())
 }
 
 fn keep_ballast(path: &PathBuf) {
@@ -208,6 +241,7 @@ fn sync(db: &sled::Db, folder: &fs::File) -> Result<(), StoreError> {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Damaged(text) => write!(f, "what sled wrote cannot be read: {text}"),
             Self::Failed(text) => f.write_str(text),
             Self::Newer(found) => {
                 write!(f, "written in format {found}; this version reads up to {FORMAT}")
@@ -297,6 +331,50 @@ mod tests {
                 Err(StoreError::Failed(text)) if text.contains("lock") => std::thread::yield_now(),
                 other => return other.unwrap(),
             }
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_does_not_keep_it_shut() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        commit_now(&store, vec![Write::Put(b"a".to_vec(), b"1".to_vec())]).unwrap();
+        drop(store);
+        drop(eventually_open(dir.path()));
+        let mut snapshots = fs::read_dir(dir.path().join("store")).unwrap().map(|entry| entry.unwrap().path());
+        let snapshot = snapshots.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap."));
+        let unfinished = snapshot.unwrap().with_extension("ffffffffffffffff.generating");
+        fs::write(&unfinished, "").unwrap();
+        let store = eventually_open(dir.path());
+        assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn a_damaged_store_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        drop(eventually_open(dir.path()));
+        for entry in fs::read_dir(dir.path().join("store")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+                fs::write(path, "").unwrap();
+            }
+        }
+        let store = eventually_open(dir.path());
+        assert_eq!(store.get(b"a").unwrap(), None);
+        assert!(dir.path().join("store.bad").is_dir());
+    }
+
+    /// sled gives its lock back a moment after the last handle is gone.
+    fn eventually_open(dir: &Path) -> Store {
+        let began = std::time::Instant::now();
+        loop {
+            match Store::open(dir) {
+                Ok(store) => return store,
+                Err(e) => assert!(began.elapsed().as_secs() < 10, "{e}"),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 

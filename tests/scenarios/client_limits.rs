@@ -48,7 +48,11 @@ fn recipient_1001_is_for_the_next_message() {
 #[test]
 fn the_101st_connection_of_a_client_is_refused() {
     let smarthost = Smarthost::start();
-    let relay = Setup::new(smarthost.address).start();
+    // Those in trusted_networks have no limit of their own.
+    let setup =
+        Setup::new(smarthost.address).with("listener.trusted_networks", "[]").with("listener.auth", "\"optional\"");
+    let relay = setup.start();
+    let key = relay.ok(&["key", "create", "--name", "app"]).trim().to_owned();
     let mut open: Vec<_> = (0..100).map(|_| Client::greeted(relay.smtp())).collect();
     let mut refused = Client::connect(relay.smtp());
     let reply = refused.reply();
@@ -56,6 +60,7 @@ fn the_101st_connection_of_a_client_is_refused() {
     assert!(refused.is_closed());
     open.pop();
     until("room for another", || Client::connect(relay.smtp()).reply().starts_with("220 ").then_some(()));
+    open[0].expect(&format!("AUTH PLAIN {}", super::submission::plain_response(&key)), "235 ");
     open[0].send("a@example.com", &["b@example.net"], &plain("example.com", "one-of-many"));
     smarthost.wait_for_text("one-of-many");
 }
