@@ -55,18 +55,18 @@ def finished(relay, sink, senders, name):
 
 
 def full():
-    mounted = tempfile.mkdtemp(prefix="trackpost-full-")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", mounted], check=True)
-    sink = Sink()
-    relay = Relay(BINARY, sink.port, {**SMALL, "[spool]": ['segment_size = "1MiB"']}, os.path.join(mounted, "data"))
-    try:
-        for foreign in (False, True):
+    for foreign in (False, True):
+        mounted = tempfile.mkdtemp(prefix="trackpost-full-")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", mounted], check=True)
+        sink = Sink()
+        settings = {**SMALL, "[spool]": ['segment_size = "1MiB"']}
+        relay = Relay(BINARY, sink.port, settings, os.path.join(mounted, "data"))
+        try:
             full_disk(relay, sink, mounted, foreign)
-            subprocess.run(["mount", "-o", "remount,size=64m", mounted], check=True)
-    finally:
-        relay.cleanup()
-        subprocess.run(["umount", mounted], check=True)
-        os.rmdir(mounted)
+        finally:
+            relay.cleanup()
+            subprocess.run(["umount", mounted], check=True)
+            os.rmdir(mounted)
 
 
 def full_disk(relay, sink, mounted, foreign):

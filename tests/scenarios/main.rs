@@ -41,3 +41,4 @@ mod submission_is_guessed_at;
 mod tracking_is_switched_off;
 mod under_systemd;
 mod unknown_domains;
+mod written_into_the_log;
