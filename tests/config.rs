@@ -119,3 +119,21 @@ fn secrets_are_read_and_hidden() {
     assert!(config.warnings.iter().any(|warning| warning.key == "smarthost.tls" && warning.line == Some(2)));
     assert_eq!(config.data_dir, folder.path().join("data"));
 }
+
+/// A credential is the service's alone: without it `serve` does not start, `check` says so, and commands do not care.
+#[test]
+fn credentials_outside_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trackpost.toml");
+    let text =
+        "hostname = \"relay.example.net\"\n[smarthost]\nusername = \"u\"\npassword_file = \"credential:smarthost\"\n";
+    fs::write(&file, text).unwrap();
+    let said = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let want = [format!(
+        "{}:4: smarthost.password_file: \"credential:smarthost\" is there for the service alone, which systemd starts",
+        file.display()
+    )];
+    assert_eq!(said(&Config::load(&file).unwrap_err()), want);
+    assert_eq!(said(&Config::check(&file).unwrap().warnings), want);
+    assert_eq!(said(&Config::load_alone(&file).unwrap().warnings), [""; 0]);
+}

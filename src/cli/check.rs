@@ -14,7 +14,7 @@ pub struct Options {
 }
 
 pub fn run(file: &Path, options: &Options) -> ExitCode {
-    let loaded = Config::load(file);
+    let loaded = Config::check(file);
     let (faults, warnings) = match &loaded {
         Ok(config) => (&[][..], &config.warnings[..]),
         Err(faults) => (&faults[..], &[][..]),

@@ -31,7 +31,7 @@ pub use web::{Acme, Api, Dns, LinkScheme, Tracking, TrackingTls};
 
 use crate::mail::{DomainError, DomainName};
 use reach::Bound;
-use section::Section;
+use section::{Opens, Section};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,16 +79,21 @@ const NO_NAME: &str = "localhost.localdomain";
 impl Config {
     /// Reads `path` and all that it points to. Gives every fault of the file, in the order of its lines.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
-        Self::load_with(path, true)
+        Self::load_with(path, Opens::All)
     }
 
     /// Reads `path` alone: what commands need beside a server, whose secrets they may not be allowed to read. There are
     /// no credentials in it, and files that it names may be missing.
     pub fn load_alone(path: &Path) -> Result<Self, Vec<Fault>> {
-        Self::load_with(path, false)
+        Self::load_with(path, Opens::None)
     }
 
-    fn load_with(path: &Path, opens_files: bool) -> Result<Self, Vec<Fault>> {
+    /// As [`Self::load`], outside of the service: credentials that systemd hands to it alone are a warning.
+    pub fn check(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::load_with(path, Opens::AllButCredentials)
+    }
+
+    fn load_with(path: &Path, opens: Opens) -> Result<Self, Vec<Fault>> {
         let fault = |line, message| vec![Fault { file: path.to_owned(), line, key: String::new(), message }];
         let bytes = fs::read(path).map_err(|e| fault(None, format!("cannot be read: {e}")))?;
         let text = str::from_utf8(&bytes).map_err(|e| {
@@ -96,7 +101,7 @@ impl Config {
             fault(Some(1 + memchr::memchr_iter(b'\n', before).count()), "is not UTF-8 text".to_owned())
         })?;
         let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self::parse(path, text, machine.trim(), opens_files)
+        Self::parse(path, text, machine.trim(), opens)
     }
 
     /// The file to load: `arg` (of `--config`), else `TRACKPOST_CONFIG`, else `config/trackpost.toml`.
@@ -105,8 +110,8 @@ impl Config {
     }
 
     /// Parses `text`, the content of `file`, on a machine of this name.
-    fn parse(file: &Path, text: &str, machine: &str, opens_files: bool) -> Result<Self, Vec<Fault>> {
-        let (mut config, warnings) = section::read_file(file, text, opens_files, |top| read(top, file, machine))?;
+    fn parse(file: &Path, text: &str, machine: &str, opens: Opens) -> Result<Self, Vec<Fault>> {
+        let (mut config, warnings) = section::read_file(file, text, opens, |top| read(top, file, machine))?;
         config.warnings = warnings;
         Ok(config)
     }
@@ -196,7 +201,7 @@ mod tests {
     const FULL: &str = include_str!("../../config/trackpost.toml");
 
     fn parse(text: &str) -> Result<Config, Vec<Fault>> {
-        Config::parse(Path::new(FILE), text, "relay.example.net", true)
+        Config::parse(Path::new(FILE), text, "relay.example.net", Opens::All)
     }
 
     #[test]
@@ -217,7 +222,7 @@ mod tests {
             ("", NO_NAME, 1),
             ("a b.c", NO_NAME, 1),
         ] {
-            let config = Config::parse(Path::new(FILE), "", machine, true).unwrap();
+            let config = Config::parse(Path::new(FILE), "", machine, Opens::All).unwrap();
             assert_eq!((&*config.hostname, config.warnings.len()), (hostname, warnings), "{machine:?}");
         }
     }

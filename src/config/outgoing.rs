@@ -160,7 +160,7 @@ fn read_credentials(s: &mut Section<'_>) -> (Option<Credentials>, Option<PathBuf
     s.refuse(username.is_some() && file.is_none(), &["username", "password_file"], "goes with a password_file");
     s.refuse(file.is_some() && username.is_none(), &["password_file", "username"], "goes with a username");
     let (Some(username), Some(file)) = (username, file) else { return (None, None) };
-    if !s.opens_files() {
+    if !s.opens(&file) {
         return (None, Some(file));
     }
     let mode = fs::metadata(&file).map_or(0, |metadata| metadata.mode() & 0o777);

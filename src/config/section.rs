@@ -19,10 +19,18 @@ use toml_edit::{ImDocument, Item, TableLike, Value};
 pub(super) struct Source<'a> {
     file: &'a Path,
     text: &'a str,
-    /// The files that it names are opened.
-    opens_files: bool,
+    opens: Opens,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
+}
+
+/// Which of the files that are named are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opens {
+    All,
+    /// But for those that systemd hands to the service alone.
+    AllButCredentials,
+    None,
 }
 
 /// One table of the file. A section that the file does not have is one without keys.
@@ -49,10 +57,10 @@ pub(super) struct Place {
 pub(super) fn read_file<T>(
     file: &Path,
     text: &str,
-    opens_files: bool,
+    opens: Opens,
     read: impl FnOnce(&mut Section<'_>) -> T,
 ) -> Result<(T, Vec<Fault>), Vec<Fault>> {
-    let source = Source { file, text, opens_files, faults: RefCell::default(), warnings: RefCell::default() };
+    let source = Source { file, text, opens, faults: RefCell::default(), warnings: RefCell::default() };
     let document = match ImDocument::parse(text) {
         Ok(document) => document,
         Err(e) => {
@@ -74,6 +82,9 @@ pub(super) fn read_file<T>(
     let (faults, warnings) = (sorted(source.faults), sorted(source.warnings));
     if faults.is_empty() { Ok((made, warnings)) } else { Err(faults) }
 }
+
+/// Where a credential is, for those to whom systemd has given none.
+const NOT_HERE: &str = "credential:";
 
 impl<'a> Section<'a> {
     fn new(source: &'a Source<'a>, prefix: String, table: Option<&'a dyn TableLike>, line: Option<usize>) -> Self {
@@ -138,9 +149,9 @@ impl<'a> Section<'a> {
         std::path::absolute(&path).unwrap_or(path)
     }
 
-    /// False where the caller has no use for the files that are named.
-    pub fn opens_files(&self) -> bool {
-        self.source.opens_files
+    /// False where the file at `path`, as [`Self::readable_file`] gave it, is not to be looked at.
+    pub fn opens(&self, path: &Path) -> bool {
+        self.source.opens != Opens::None && !path.starts_with(NOT_HERE)
     }
 
     /// A path to a file that can be opened. `credential:NAME` is one that systemd hands to the service
@@ -151,15 +162,18 @@ impl<'a> Section<'a> {
             None => self.beside(&text),
             Some(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
                 Some(folder) => Path::new(&folder).join(name),
-                None if self.source.opens_files => {
+                None => {
                     let message = format!("{} is there for the service alone, which systemd starts", self.written(key));
-                    self.fault(key, message);
-                    return None;
+                    if self.source.opens == Opens::All {
+                        self.fault(key, message);
+                        return None;
+                    }
+                    self.warn(self.source.opens == Opens::AllButCredentials, &[key], message);
+                    Path::new(NOT_HERE).join(name)
                 }
-                None => PathBuf::from(text),
             },
         };
-        if !self.source.opens_files {
+        if !self.opens(&path) {
             return Some(path);
         }
         let problem = match File::open(&path).and_then(|file| file.metadata()) {

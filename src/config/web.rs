@@ -125,7 +125,7 @@ fn read_tracking_tls(s: &mut Section<'_>, http: &[SocketAddr], https: &[SocketAd
     );
     let challenge = "\"acme\" needs a listener in http: the CA asks there (HTTP-01)";
     s.refuse(by == By::Acme && http.is_empty(), &["tls", "http"], challenge);
-    let missing = s.opens_files() && folder.as_ref().is_some_and(|folder| !folder.is_dir());
+    let missing = folder.as_ref().is_some_and(|folder| s.opens(folder) && !folder.is_dir());
     s.refuse(missing, &["certificates_dir"], format_args!("{} is not a folder", s.written("certificates_dir")));
     s.refuse(by == By::Files && folder.is_none(), &["tls", "certificates_dir"], "\"files\" needs certificates_dir");
     match (by, folder) {
