@@ -1,0 +1,134 @@
+//! The queue in the hands of its three users: intake, delivery, the operator.
+
+use super::*;
+use crate::mail::{Address, Envelope};
+
+fn head(recipients: usize) -> Arc<MessageHead> {
+    let address = Address::parse("a@example.net").unwrap();
+    Arc::new(MessageHead {
+        envelope: Envelope {
+            sender: None,
+            recipients: vec![address.into(); recipients],
+            body: Default::default(),
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        },
+        accepted_at: 0,
+        from_domain: None,
+        from: "".into(),
+        subject: "".into(),
+        message_id: "".into(),
+        size: 0,
+        tags: Vec::new(),
+    })
+}
+
+fn id(n: u8) -> QueueId {
+    QueueId::new(u64::from(n), [n; 10])
+}
+
+fn outcome(recipient: u16, status: Status) -> Outcome {
+    Outcome { recipient, status, reply: "x".into(), at: 1 }
+}
+
+fn deferred(next: u64) -> Status {
+    Status::Deferred { attempts: 1, next, age: 5, told: false }
+}
+
+fn schedule() -> Schedule {
+    Schedule { pauses: vec![Duration::from_secs(60)], max_age: Duration::from_secs(3600) }
+}
+
+fn queue() -> Queue {
+    let queue = Queue::new(Vec::new(), 0, &schedule());
+    queue.set_width(8);
+    queue
+}
+
+fn due(attempt: &Attempt) -> Vec<(u16, u32)> {
+    attempt.due.iter().map(|due| (due.recipient, due.attempts)).collect()
+}
+
+#[test]
+fn first_in_first_out_until_deferred() {
+    let queue = queue();
+    queue.insert(id(1), head(2), None);
+    queue.insert(id(2), head(1), None);
+    let first = queue.take(0).unwrap();
+    assert_eq!((first.id, due(&first)), (id(1), vec![(0, 0), (1, 0)]));
+    queue.note(&id(1), &[outcome(0, Status::Delivered), outcome(1, deferred(100))]);
+    queue.finish(&id(1), false, 0);
+    assert_eq!(queue.take(0).unwrap().id, id(2));
+    queue.note(&id(2), &[outcome(0, Status::Relayed)]);
+    queue.finish(&id(2), false, 0);
+    assert_eq!(queue.len(), 1);
+    assert_eq!(queue.wake_due(99), Some(100));
+    assert!(queue.take(99).is_none());
+    assert_eq!(queue.wake_due(100), None);
+    let again = queue.take(100).unwrap();
+    assert_eq!(again.due, [Due { recipient: 1, attempts: 1, age: 5, at: 1, told: false }]);
+}
+
+#[test]
+fn a_smarthost_that_is_down_strands_and_frees() {
+    let queue = queue();
+    queue.insert(id(1), head(1), None);
+    queue.insert(id(2), head(1), None);
+    let attempt = queue.take(0).unwrap();
+    queue.smarthost_is_down("connection refused", 7);
+    queue.note(&attempt.id, &[outcome(0, deferred(60_000))]);
+    queue.finish(&attempt.id, true, 7);
+    assert!(queue.take(0).is_none());
+    assert_eq!(queue.unreachable().unwrap().since, 7);
+    queue.smarthost_is_up();
+    let order: Vec<_> = std::iter::from_fn(|| queue.take(8)).map(|a| (a.id, due(&a))).collect();
+    assert_eq!(order, [(id(2), vec![(0, 0)]), (id(1), vec![(0, 1)])]);
+    assert_eq!(queue.wake_due(u64::MAX), None);
+}
+
+#[test]
+fn what_the_operator_does() {
+    let queue = queue();
+    queue.insert(id(1), head(1), None);
+    queue.hold(true);
+    assert!(queue.take(0).is_none());
+    queue.hold(false);
+    assert_eq!(queue.take(0).unwrap().id, id(1));
+    assert_eq!(queue.claim(&id(1)), Err(ClaimError::InFlight));
+    assert_eq!(queue.retry(Some(&id(1))), 0);
+    queue.note(&id(1), &[outcome(0, deferred(500))]);
+    queue.finish(&id(1), false, 0);
+    assert!(queue.take(1).is_none());
+    assert_eq!(queue.retry(None), 1);
+    assert_eq!(due(&queue.take(1).unwrap()), [(0, 1)]);
+    queue.finish(&id(1), false, 1);
+    assert_eq!(queue.claim(&id(1)), Ok(vec![0]));
+    assert!(queue.take(u64::MAX).is_none(), "it is the operator's now");
+    queue.note(&id(1), &[outcome(0, Status::Removed)]);
+    queue.finish(&id(1), false, 1);
+    assert_eq!(queue.claim(&id(1)), Err(ClaimError::Unknown));
+}
+
+#[test]
+fn a_due_time_that_the_clock_left_far_ahead_is_a_pause_away_at_most() {
+    let live = |n: u8, next| Live { id: id(n), head: head(1), statuses: vec![outcome(0, deferred(next))] };
+    let queue = Queue::new(vec![live(1, 90_000_000), live(2, 1_000_030)], 1_000_000, &schedule());
+    assert_eq!(queue.wake_due(1_000_000), Some(1_000_030));
+    assert_eq!(queue.wake_due(1_000_030), Some(1_067_500));
+}
+
+#[tokio::test]
+async fn the_hot_budget_is_bounded() {
+    let queue = queue();
+    let body = Bytes::from(vec![0; HOT_MESSAGE]);
+    let kept: Vec<_> = std::iter::repeat_n((), HOT_BYTES / HOT_MESSAGE).collect();
+    let mut hot = Vec::new();
+    for () in kept {
+        hot.push(queue.keep_hot(body.clone(), Duration::ZERO).await.unwrap());
+    }
+    assert!(queue.keep_hot(body.clone(), Duration::from_millis(1)).await.is_none());
+    hot.pop();
+    assert!(queue.keep_hot(body.clone(), Duration::ZERO).await.is_some());
+    assert!(queue.keep_hot(Bytes::from(vec![0; HOT_MESSAGE + 1]), Duration::ZERO).await.is_none());
+}
