@@ -138,7 +138,9 @@ impl Connection<'_> {
                 Some(Event::StartTls) => {
                     self.send().await?;
                     // The session brings this up only where it is offered.
-                    let Encryption::StartTls(tls) = &self.terms.encryption else { return Ok(()) };
+                    let Encryption::StartTls(tls) = &self.terms.encryption else {
+                        return Err(io::Error::other("STARTTLS without a certificate"));
+                    };
                     self.stream.start_tls(tls.current(), self.rules.timeouts.handshake).await?;
                     self.session.tls_started();
                     self.login = None;
@@ -169,6 +171,10 @@ impl Connection<'_> {
                 return Ok(());
             }
             let (used, next) = self.session.input(&rest);
+            if used == 0 && next.is_none() {
+                // The session waits for an answer that is not coming. It would wait for ever.
+                return Err(io::Error::other("the session takes nothing more"));
+            }
             rest.drain(..used);
             event = next;
         }

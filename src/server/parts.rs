@@ -82,19 +82,30 @@ pub fn terms(config: &Config, listener: &config::Listener, tls: Option<&Arc<Serv
     };
     let everybody_authenticates = listener.auth == config::ListenerAuth::Required;
     Terms {
-        session: Arc::new(session_config(config, listener)),
+        session: Arc::new(session_config(config, listener, &encryption)),
         trusted_networks: if everybody_authenticates { Vec::new() } else { listener.trusted_networks.clone() },
         proxies: listener.proxy_protocol.clone(),
         encryption,
     }
 }
 
-fn session_config(config: &Config, listener: &config::Listener) -> SessionConfig {
+/// Whether a listener that runs with `terms` does what the configuration asks for: TLS cannot be turned on or off while
+/// it listens.
+pub fn encrypts_as(terms: &Terms, tls: config::ListenerTls) -> bool {
+    matches!(
+        (&terms.encryption, tls),
+        (Encryption::None, config::ListenerTls::None)
+            | (Encryption::StartTls(_), config::ListenerTls::StartTls)
+            | (Encryption::Implicit(_), config::ListenerTls::Implicit)
+    )
+}
+
+fn session_config(config: &Config, listener: &config::Listener, encryption: &Encryption) -> SessionConfig {
     SessionConfig {
         hostname: config.hostname.clone(),
         max_message_size: config.smtp.max_message_size,
         max_recipients: config.smtp.max_recipients,
-        starttls: listener.tls == config::ListenerTls::StartTls,
+        starttls: matches!(encryption, Encryption::StartTls(_)),
         auth: match listener.auth {
             config::ListenerAuth::None => Auth::None,
             config::ListenerAuth::Optional => Auth::Optional,

@@ -61,13 +61,18 @@ impl Reloaded {
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
-        let before = self.config.smtp.listeners.iter().map(|l| (l.address, l.tls)).collect::<Vec<_>>();
-        for listener in config.smtp.listeners.iter().filter(|l| before.contains(&(l.address, l.tls))) {
+        let mut tls_differs = false;
+        for listener in &config.smtp.listeners {
             for (_, terms) in self.terms.iter().filter(|(address, _)| *address == listener.address) {
+                if !parts::encrypts_as(&terms.load(), listener.tls) {
+                    tls_differs = true;
+                    continue;
+                }
                 terms.store(Arc::new(parts::terms(&config, listener, self.tls.as_ref())));
             }
         }
-        let left = needs_restart(&self.config, &config);
+        let mut left = needs_restart(&self.config, &config);
+        left.extend(tls_differs.then_some("smtp.listener.tls"));
         tracing::info!("{file} was reloaded");
         if !left.is_empty() {
             tracing::warn!("changed, and in force only after a restart: {}", left.join(", "));
@@ -78,13 +83,11 @@ impl Reloaded {
 
 /// Keys that changed and are read at the start alone.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let encryption = |config: &Config| config.smtp.listeners.iter().map(|l| l.tls).collect::<Vec<_>>();
     let addresses = |config: &Config| config.smtp.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
     let table = [
         ("hostname", old.hostname != new.hostname),
         ("data_dir", old.data_dir != new.data_dir),
         ("smtp.listener.address", addresses(old) != addresses(new)),
-        ("smtp.listener.tls", encryption(old) != encryption(new)),
         ("smtp.max_message_size", old.smtp.max_message_size != new.smtp.max_message_size),
         ("queue.min_free", old.queue.min_free != new.queue.min_free),
         ("spool", old.spool != new.spool),

@@ -1,6 +1,6 @@
 //! SIGHUP: what may change while mail flows is in force for the next message.
 
-use crate::common::{Client, Setup, Smarthost, plain, until};
+use crate::common::{Certificate, Client, Setup, Smarthost, plain, until};
 use std::fs;
 
 #[test]
@@ -46,4 +46,26 @@ fn a_bad_file_leaves_the_old_settings_in_force_and_says_why() {
         client.expect("RCPT TO:<b@example.net>", "250 ");
         client.ask("RCPT TO:<c@example.net>").starts_with("452 4.5.3").then_some(())
     });
+}
+
+/// TLS needs a restart, whatever the file says in between: nothing is offered that cannot be done.
+#[test]
+fn tls_is_not_turned_on_while_it_listens() {
+    let smarthost = Smarthost::start();
+    let (certificate, _) = Certificate::new();
+    let relay = certificate.used_by(Setup::new(smarthost.address)).start();
+    let file = relay.folder().join("trackpost.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("[[smtp.listener]]", "[[smtp.listener]]\ntls = \"starttls\"");
+    fs::write(&file, text).unwrap();
+    for turn in 1..=2 {
+        relay.signal(libc::SIGHUP);
+        until("the reload", || (relay.logged("only after a restart: smtp.listener.tls").len() == turn).then_some(()));
+        let mut client = Client::connect(relay.smtp());
+        client.reply();
+        let offer = client.ask("EHLO app.example.com");
+        assert!(!offer.contains("STARTTLS"), "{offer}");
+        client.expect("STARTTLS", "502 5.5.1 ");
+        client.send("a@example.com", &["b@example.net"], &plain("example.com", &format!("turn{turn}")));
+        smarthost.wait_for_text(&format!("turn{turn}"));
+    }
 }
