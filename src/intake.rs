@@ -99,7 +99,8 @@ impl Intake {
             if !settings.api_keys.contains_key(&login.key) {
                 return Err(Refusal::KeyRevoked);
             }
-            if let Some(domain) = login.domain.as_ref().filter(|domain| facts.from_domain.as_ref() != Some(domain)) {
+            let is_own = |domain: &DomainName| facts.from_domain.as_ref() == Some(domain) && !facts.from_others;
+            if let Some(domain) = login.domain.as_ref().filter(|domain| !is_own(domain)) {
                 return Err(Refusal::OtherDomain(domain.clone()));
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn verdict(kind: Kind, reply: &str) -> Verdict {
         (Kind::Relayed, _) => Enhanced(2, 0, 0),
         (Kind::Failed, Some((5, code))) => said.unwrap_or(permanent(code)),
         (Kind::Failed, Some((4, _))) => said.unwrap_or(EXPIRED),
-        (Kind::Failed, None) => trouble(reply).unwrap_or(EXPIRED),
+        (Kind::Failed, None) => Enhanced::split(550, reply).map(|(own, _)| own).or(trouble(reply)).unwrap_or(EXPIRED),
         (Kind::Failed, Some(_)) => Enhanced(5, 0, 0),
         (Kind::Delayed { .. }, Some((4, code))) => said.unwrap_or(transient(code)),
         (Kind::Delayed { .. }, None) => trouble(reply).unwrap_or(Enhanced(4, 0, 0)),

@@ -34,7 +34,7 @@ impl Authenticator {
     pub async fn check(&self, client: IpAddr, password: String) -> Verdict {
         let wait = self.throttle(|throttle, now| throttle.admit(client, now));
         let Some(wait) = wait else {
-            tracing::warn!(%client, "authentication put off: too many failures");
+            tracing::debug!(%client, "authentication put off: too many failures");
             return Verdict::Unknown;
         };
         if !wait.is_zero() {

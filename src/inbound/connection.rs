@@ -94,7 +94,7 @@ impl Connection<'_> {
             let limit = self.time_limit();
             let read = tokio::select! {
                 biased;
-                read = tokio::time::timeout(limit, read(&mut self.stream, &mut self.session)) => read,
+                read = tokio::time::timeout(limit, read(&mut self.stream, &mut self.session, self.inbound)) => read,
                 _ = stop.changed(), if !stopping => continue,
             };
             match read {
@@ -252,7 +252,7 @@ fn no_room() -> Reply {
 }
 
 /// Reads once, straight into the session.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> io::Result<Read> {
+async fn read(stream: &mut Stream, session: &mut Session, inbound: &Inbound) -> io::Result<Read> {
     std::future::poll_fn(|context| {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
@@ -261,6 +261,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> io
             if bytes.is_empty() {
                 return std::task::Poll::Ready(Ok(Read::End));
             }
+            session.set_mail_refusal(inbound.intake.refusal().map(|refusal| refusal.reply()));
             let (used, event) = session.input(bytes);
             std::task::Poll::Ready(Ok(Read::Some(event, bytes[used..].to_vec())))
         })

@@ -25,6 +25,9 @@ pub struct HeaderFacts {
     pub from: Option<Box<str>>,
     /// The domain of [`Self::from`], which names the sender domain.
     pub from_domain: Option<DomainName>,
+    /// Something in the From field may name another domain: a second mailbox, or more than is read here. For who may
+    /// send in one name alone.
+    pub from_others: bool,
     /// Decoded (RFC 2047), at most 200 characters, controls as spaces.
     pub subject: Option<Box<str>>,
     /// As written, with angle brackets.
@@ -51,7 +54,7 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
     let block = scan::header_block(head, 0, |_| false).map_or(0..head.len(), |(block, _)| block);
     let mut facts = HeaderFacts::default();
     let mut froms = 0;
-    for field in fields(head, block) {
+    for field in fields(head, block.clone()) {
         let value = &head[field.value.clone()];
         let value = &value[..value.len().min(MAX_VALUE)];
         if field.is(head, "Received") {
@@ -59,6 +62,7 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
         } else if field.is(head, "From") {
             froms += 1;
             facts.from = first_mailbox(value);
+            facts.from_others = field.value.len() > MAX_VALUE || names_others(value);
         } else if field.is(head, "Subject") && facts.subject.is_none() {
             facts.subject = decoded(value);
         } else if field.is(head, "Message-ID") && facts.message_id.is_none() {
@@ -75,11 +79,28 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
     if froms > 1 {
         facts.from = None;
     }
+    // A second From may stand behind what is read.
+    facts.from_others |= message.len() > head.len() && block.end >= head.len();
     facts.from_domain = facts.from.as_deref().and_then(domain_of);
     if facts.from_domain.is_none() {
         facts.from = None;
     }
     facts
+}
+
+/// Whether a header holds UTF-8 (RFC 6532): the message's own, a part's, or one of a message inside. Where the structure
+/// cannot be told, anything that is not ASCII counts.
+pub fn header_needs_utf8(message: &[u8]) -> bool {
+    if message.is_ascii() {
+        return false;
+    }
+    match scan::scan(message) {
+        Ok(parts) => parts.iter().any(|part| {
+            let inside = || part.content.value.starts_with("message/") && !message[part.body.clone()].is_ascii();
+            !message[part.header.clone()].is_ascii() || inside()
+        }),
+        Err(_) => true,
+    }
 }
 
 fn first_mailbox(value: &[u8]) -> Option<Box<str>> {
@@ -88,6 +109,37 @@ fn first_mailbox(value: &[u8]) -> Option<Box<str>> {
     // Not held to the rules of an envelope's address: nothing is sent there.
     let address = addresses.iter().find_map(|a| a.address())?;
     (address.len() <= MAX_ADDRESS && !address.chars().any(char::is_control)).then(|| address.into())
+}
+
+/// Whether there are two different domains behind an `@`, wherever in the value, but for quoted strings and comments.
+/// Coarser than the grammar on purpose: readers differ in what they make of a malformed list.
+fn names_others(value: &[u8]) -> bool {
+    let (mut quoted, mut depth, mut escaped) = (false, 0u32, false);
+    let mut first: Option<&[u8]> = None;
+    for (at, byte) in value.iter().enumerate() {
+        if std::mem::take(&mut escaped) {
+            continue;
+        }
+        match byte {
+            b'\\' if quoted || depth > 0 => escaped = true,
+            b'"' if depth == 0 => quoted = !quoted,
+            b'(' if !quoted => depth += 1,
+            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'@' if !quoted && depth == 0 => {
+                let rest = value[at + 1..].trim_ascii_start();
+                let end =
+                    rest.iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || *b >= 128));
+                let domain = &rest[..end.unwrap_or(rest.len())];
+                match first {
+                    Some(first) if !first.eq_ignore_ascii_case(domain) => return true,
+                    _ => first = Some(domain),
+                }
+            }
+            _ => {}
+        }
+    }
+    // What is never closed hides the rest from us, and not from everybody.
+    quoted || depth > 0
 }
 
 fn domain_of(address: &str) -> Option<DomainName> {
@@ -118,6 +170,53 @@ fn cut(text: &str, characters: usize) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_from_field_that_may_name_others() {
+        let others = |from: &str| header_facts(format!("From: {from}\r\n\r\n").as_bytes()).from_others;
+        for alone in [
+            "a@example.com",
+            "\"x@other.example\" <a@example.com>",
+            "A (of x@other.example) <a@Example.COM>",
+            "a@example.com, b@example.com",
+            "a@example.com <a@example.com>",
+            "\"quoted \\\" x@other.example\" <a@example.com>",
+        ] {
+            assert!(!others(alone), "{alone}");
+        }
+        for several in [
+            "a@example.com, ceo@other.example",
+            "a@example.com,\r\n ceo@other.example",
+            "g: a@example.com, ceo@other.example;",
+            "a@example.com; ceo@other.example",
+            "ceo@other.example <a@example.com>",
+            "a@example.com <b@example.com.other.example>",
+            "a@example.com (x",
+            "a@example.com, \"x",
+        ] {
+            assert!(others(several), "{several}");
+        }
+        let long = format!("a@example.com, {}", "b@example.com,".repeat(10_000));
+        assert!(others(&long), "too long to be read");
+        let filler = "X: y\r\n".repeat(300_000);
+        let hidden = format!("From: a@example.com\r\n{filler}From: ceo@other.example\r\n\r\n");
+        assert!(header_facts(hidden.as_bytes()).from_others, "behind what is read");
+    }
+
+    #[test]
+    fn headers_that_need_utf8() {
+        let part = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n";
+        for (message, needs) in [
+            ("Subject: x\r\n\r\nGrüße\r\n".to_owned(), false),
+            ("Subject: Grüße\r\n\r\nx\r\n".to_owned(), true),
+            (format!("{part}Content-Type: text/plain\r\n\r\nGrüße\r\n--b--\r\n"), false),
+            (format!("{part}Content-Description: Grüße\r\n\r\nx\r\n--b--\r\n"), true),
+            (format!("{part}Content-Type: message/rfc822\r\n\r\nSubject: Grüße\r\n\r\nx\r\n--b--\r\n"), true),
+            (format!("{part}\r\nGrüße\r\n"), true),
+        ] {
+            assert_eq!(header_needs_utf8(message.as_bytes()), needs, "{message}");
+        }
+    }
 
     #[test]
     fn from_and_its_domain() {

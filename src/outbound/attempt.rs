@@ -2,11 +2,13 @@
 
 use super::notices::{self, Told};
 use super::route::Route;
+use super::transaction::is_ours;
 use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
 use crate::dsn::Kind;
 use crate::mail::{Enhanced, Outcome, QueueId, Recipient, Reply, Status};
 use crate::mime::downgrade::{Stuck, to_seven_bit};
+use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
 use crate::retry::{Failure, Next, after_failure};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
@@ -26,6 +28,8 @@ pub enum Ended {
 
 /// Recipients of one transaction where their copies are the same.
 const SHARED_RECIPIENTS: usize = 100;
+/// Connections that may break one after the other before the rest of the recipients waits.
+const MOST_BREAKS: u32 = 3;
 /// Age at which a sender who asked for it hears of a delay, in milliseconds.
 const DELAY_NOTICE: u64 = 4 * 60 * 60 * 1000;
 
@@ -74,8 +78,8 @@ async fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
     drop(hot);
     let mut run = Run::new(outbound, id, head);
     run.stranded = true;
-    let outcomes = due.iter().map(|due| (run.put_off(due, &why), due.attempts + 1)).collect();
-    run.settle(outcomes);
+    run.no_connection = Some(why.clone());
+    run.put_off_all(&due);
     run.close(None).await;
     outbound.queue.finish(&id, true, clock::steady_ms());
     Ended::Unreachable(why)
@@ -102,12 +106,16 @@ struct Run<'a> {
     report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
     stranded: bool,
+    /// The server stops: nothing is decided about who is left.
+    stopping: bool,
+    /// Connections that broke one after the other.
+    breaks: u32,
     /// Why none could be had in the middle of the recipients; the others are not tried then.
     no_connection: Option<String>,
     /// Who answered, for notices.
     smarthost: String,
     /// Outcomes that are recorded once the notice that tells of them is on disk.
-    bounced: Vec<(Outcome, u32)>,
+    bounced: Vec<(Outcome, Due)>,
     /// Notices that are owed beside these.
     relayed: Vec<Told>,
     delayed: Vec<Told>,
@@ -121,6 +129,8 @@ impl<'a> Run<'a> {
             head,
             report: None,
             stranded: false,
+            stopping: false,
+            breaks: 0,
             no_connection: None,
             smarthost: String::new(),
             bounced: Vec::new(),
@@ -143,9 +153,9 @@ impl<'a> Run<'a> {
         for due in due {
             let outcome = match error {
                 BodyError::Io(_) => self.put_off(due, &error.to_string()),
-                _ => self.bounce(due, format!("554 5.3.0 {error}").into(), now),
+                _ => self.bounce(due, format!("{UNREADABLE}{error}").into(), now),
             };
-            outcomes.push((outcome, due.attempts + 1));
+            outcomes.push((outcome, *due));
         }
         self.settle(outcomes);
     }
@@ -177,8 +187,9 @@ impl<'a> Run<'a> {
             let too_many = self.transact(message, now, connection).await;
             again.extend(too_many);
             if self.no_connection.is_some() {
-                // One probe looks after a smarthost that is gone, not each recipient.
-                if self.stranded {
+                // One probe looks after a smarthost that is gone, not each recipient; and where one connection after
+                // the other breaks, the rest of a thousand recipients waits with the others.
+                if !self.stopping {
                     again.extend_from_slice(waiting);
                     self.put_off_all(&again);
                 }
@@ -207,7 +218,7 @@ impl<'a> Run<'a> {
             due = self.transact(&copy, &due, connection).await;
             due.extend(rest);
             if self.no_connection.is_some() {
-                if self.stranded {
+                if !self.stopping {
                     self.put_off_all(&due);
                 }
                 return;
@@ -239,7 +250,7 @@ impl<'a> Run<'a> {
             sender: head.envelope.sender.as_ref(),
             recipients: &recipients,
             eight_bit: !message.is_ascii(),
-            smtputf8: head.envelope.smtputf8,
+            smtputf8: head.envelope.smtputf8 && header_needs_utf8(message),
             ret: head.envelope.ret,
             envid: head.envelope.envid.as_deref(),
             message,
@@ -255,7 +266,8 @@ impl<'a> Run<'a> {
                     }
                     Err(e) => {
                         self.no_connection = Some(e.to_string());
-                        if e.kind != OpenErrorKind::Stopping {
+                        self.stopping = e.kind == OpenErrorKind::Stopping;
+                        if !self.stopping {
                             self.stranded = true;
                             self.put_off_all(due);
                         }
@@ -312,9 +324,10 @@ impl<'a> Run<'a> {
             if outcome.status == Status::Relayed && notices::is_owed(Kind::Relayed, &self.head, due.recipient) {
                 self.relayed.push(told(&outcome, due.attempts + 1));
             }
-            outcomes.push((outcome, due.attempts + 1));
+            outcomes.push((outcome, *due));
         }
         self.settle(outcomes);
+        self.breaks = 0;
         again
     }
 
@@ -337,15 +350,28 @@ impl<'a> Run<'a> {
                 None => self.put_off(due, &broken.text),
             };
             self.tell(&outcome, Instant::now());
-            outcomes.push((outcome, due.attempts + 1));
+            outcomes.push((outcome, *due));
         }
         self.settle(outcomes);
+        self.breaks += 1;
+        if self.breaks >= MOST_BREAKS {
+            self.no_connection = Some(broken.text.clone());
+            self.stranded = false;
+        }
     }
 
     /// Without a connection.
     fn put_off_all(&mut self, due: &[Due]) {
         let Some(why) = self.no_connection.clone() else { return };
-        let outcomes = due.iter().map(|due| (self.put_off(due, &why), due.attempts + 1)).collect();
+        let mut outcomes = Vec::with_capacity(due.len());
+        for due in due {
+            let outcome = self.put_off(due, &why);
+            // The first step is told, and the last; a smarthost that stays down is told of by itself.
+            if due.attempts == 0 || outcome.status == Status::Bounced {
+                self.tell(&outcome, Instant::now());
+            }
+            outcomes.push((outcome, *due));
+        }
         self.settle(outcomes);
     }
 
@@ -374,9 +400,9 @@ impl<'a> Run<'a> {
         outcome
     }
 
-    /// Records what is decided, each with the attempts made. What bounced waits for its notice, where one is owed.
-    fn settle(&mut self, outcomes: Vec<(Outcome, u32)>) {
-        let is_owed = |(outcome, _): &(Outcome, u32)| {
+    /// Records what is decided, each with what was before. What bounced waits for its notice, where one is owed.
+    fn settle(&mut self, outcomes: Vec<(Outcome, Due)>) {
+        let is_owed = |(outcome, _): &(Outcome, Due)| {
             outcome.status == Status::Bounced && notices::is_owed(Kind::Failed, &self.head, outcome.recipient)
         };
         let (wait, now): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(is_owed);
@@ -392,13 +418,15 @@ impl<'a> Run<'a> {
     async fn close(&mut self, body: Option<&Bytes>) {
         if !self.bounced.is_empty() {
             let bounced = std::mem::take(&mut self.bounced);
-            let told: Vec<Told> = bounced.iter().map(|(outcome, attempts)| told(outcome, *attempts)).collect();
-            let mut outcomes: Vec<Outcome> = bounced.into_iter().map(|(outcome, _)| outcome).collect();
+            let told: Vec<Told> = bounced.iter().map(|(outcome, due)| told(outcome, due.attempts + 1)).collect();
+            let (mut outcomes, before): (Vec<Outcome>, Vec<Due>) = bounced.into_iter().unzip();
             if let Err(e) = self.notify(Kind::Failed, &told, body).await {
                 tracing::error!(queue_id = %self.id, "the sender could not be told of a bounce, which is tried again: {e:?}");
-                let next = clock::steady_ms().saturating_add(self.outbound.delivery.load().schedule.pause(1));
-                for outcome in &mut outcomes {
-                    outcome.status = Status::Deferred { attempts: 1, next, age: 0, told: false };
+                let schedule = &self.outbound.delivery.load().schedule;
+                for (outcome, due) in outcomes.iter_mut().zip(before) {
+                    let (attempts, age, told) = (due.attempts.saturating_add(1), due.age, due.told);
+                    let next = clock::steady_ms().saturating_add(schedule.pause(attempts));
+                    outcome.status = Status::Deferred { attempts, next, age, told };
                 }
             }
             let report = self.report.take();
@@ -475,15 +503,31 @@ fn fit<'a>(message: &'a [u8], connection: &Connection) -> Result<Cow<'a, [u8]>, 
 }
 
 fn refusal_of(stuck: Stuck) -> Reply {
-    let text = match stuck {
-        Stuck::Signed => "8-bit text under a signature, and the smarthost takes 7-bit mail alone (no 8BITMIME)",
-        Stuck::Broken => "8-bit text that cannot be encoded, and the smarthost takes 7-bit mail alone (no 8BITMIME)",
-    };
-    Reply::new(554, Enhanced(5, 6, 3), text)
+    Reply::new(
+        554,
+        Enhanced(5, 6, 3),
+        match stuck {
+            Stuck::Signed => SIGNED_8_BIT,
+            Stuck::Broken => BROKEN_8_BIT,
+        },
+    )
+}
+
+const SIGNED_8_BIT: &str = "8-bit text under a signature, and the smarthost takes 7-bit mail alone (no 8BITMIME)";
+const BROKEN_8_BIT: &str = "8-bit text that cannot be encoded, and the smarthost takes 7-bit mail alone (no 8BITMIME)";
+/// What the reply of a message begins with that cannot be read back from the log.
+const UNREADABLE: &str = "554 5.3.0 ";
+
+/// The reply for a notice. One of our own stands there without its code, so that it is not taken for the smarthost's.
+fn words_of(reply: &str) -> Box<str> {
+    let ours = is_ours(reply)
+        || reply.starts_with(UNREADABLE)
+        || reply.starts_with("554 5.6.3 ") && (reply.ends_with(SIGNED_8_BIT) || reply.ends_with(BROKEN_8_BIT));
+    if ours { reply.get(4..).unwrap_or(reply).into() } else { reply.into() }
 }
 
 fn told(outcome: &Outcome, attempts: u32) -> Told {
-    Told { recipient: outcome.recipient, attempts, reply: outcome.reply.clone(), at: outcome.at }
+    Told { recipient: outcome.recipient, attempts, reply: words_of(&outcome.reply), at: outcome.at }
 }
 
 fn cut(reply: &Reply) -> Box<str> {

@@ -2,7 +2,8 @@
 //! here like any other mail, with the null reverse-path.
 //!
 //! A notice's queue id is derived from the message, what is told and the recipients it is told about. So a crash
-//! between a notice and the outcome that it tells of makes the same one again, and the log takes it once.
+//! between a notice and the outcome that it tells of makes the same one again, which the log takes once while the first
+//! is still in the queue.
 
 use super::Outbound;
 use crate::clock;

@@ -219,6 +219,12 @@ const NO_SMTPUTF8: Reply = Reply::new(550, Enhanced(5, 6, 7), "message needs SMT
 const BAD_SENDER: Reply = Reply::new(553, Enhanced(5, 1, 7), "sender address holds a control character");
 const BAD_RECIPIENT: Reply = Reply::new(553, Enhanced(5, 1, 3), "recipient address holds a control character");
 
+/// Refusals that are ours, which the smarthost never said. In words, without the reply code.
+pub(super) fn is_ours(reply: &str) -> bool {
+    let ours = [BARE_LINE_END, NO_SMTPUTF8, BAD_SENDER, BAD_RECIPIENT];
+    ours.iter().any(|refusal| reply == refusal.to_string())
+}
+
 impl Transaction<'_> {
     pub(super) fn needs_smtputf8(&self) -> bool {
         self.smtputf8

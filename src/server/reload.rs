@@ -41,13 +41,19 @@ pub async fn run(mut parts: Reloaded, mut hangup: Signal, mut stop: watch::Recei
 impl Reloaded {
     fn reload(&mut self) {
         let file = self.config.file.display().to_string();
-        let config = match Config::load(&self.config.file) {
+        let mut config = match Config::load(&self.config.file) {
             Ok(config) => config,
             Err(faults) => {
                 faults.iter().for_each(|fault| tracing::error!("{fault}"));
                 return tracing::error!("{file} was not reloaded: what was in force stays in force");
             }
         };
+        let mut left = needs_restart(&self.config, &config);
+        let runs: Vec<SocketAddr> = self.terms.iter().map(|(address, _)| *address).collect();
+        if config.smtp.listeners.iter().map(|listener| listener.address).ne(runs) {
+            left.push("smtp.listener.address");
+        }
+        keep_what_runs(&self.config, &mut config);
         let delivery = match parts::refuse_what_is_not_built(&config).and_then(|()| parts::delivery(&config)) {
             Ok(delivery) => delivery,
             Err(e) => return tracing::error!("{file} was not reloaded: {e}"),
@@ -71,7 +77,6 @@ impl Reloaded {
                 terms.store(Arc::new(parts::terms(&config, listener, self.tls.as_ref())));
             }
         }
-        let mut left = needs_restart(&self.config, &config);
         left.extend(tls_differs.then_some("smtp.listener.tls"));
         tracing::info!("{file} was reloaded");
         if !left.is_empty() {
@@ -83,11 +88,9 @@ impl Reloaded {
 
 /// Keys that changed and are read at the start alone.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let addresses = |config: &Config| config.smtp.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
     let table = [
         ("hostname", old.hostname != new.hostname),
         ("data_dir", old.data_dir != new.data_dir),
-        ("smtp.listener.address", addresses(old) != addresses(new)),
         ("smtp.max_message_size", old.smtp.max_message_size != new.smtp.max_message_size),
         ("queue.min_free", old.queue.min_free != new.queue.min_free),
         ("spool", old.spool != new.spool),
@@ -98,4 +101,18 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log", old.log != new.log),
     ];
     table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// What is read at the start alone stays as it is, also for what is made anew from the rest.
+fn keep_what_runs(old: &Config, new: &mut Config) {
+    new.hostname.clone_from(&old.hostname);
+    new.data_dir.clone_from(&old.data_dir);
+    new.smtp.max_message_size = old.smtp.max_message_size;
+    new.queue.min_free = old.queue.min_free;
+    new.spool = old.spool.clone();
+    new.tracking.http.clone_from(&old.tracking.http);
+    new.tracking.cname_target = old.tracking.cname_target.clone();
+    new.tracking.trusted_proxies.clone_from(&old.tracking.trusted_proxies);
+    new.tracking.removed_domain_grace = old.tracking.removed_domain_grace;
+    new.log = old.log.clone();
 }

@@ -339,10 +339,14 @@ impl Session {
         }
     }
 
-    /// Answers [`Event::Authenticate`] when the password could not be checked: 454.
+    /// Answers [`Event::Authenticate`] when the password could not be checked: 454, or 421 as after wrong ones.
     pub fn auth_unavailable(&mut self) {
         if self.answers(Question::Authenticate) {
-            self.reply(&say::AUTH_UNAVAILABLE);
+            self.auth_failures += 1;
+            match self.auth_failures >= limits::AUTH_FAILURES {
+                true => drop(self.close(&say::TOO_MANY_AUTH_FAILURES)),
+                false => self.reply(&say::AUTH_UNAVAILABLE),
+            }
         }
     }
 

@@ -57,11 +57,14 @@ fn tls_is_not_turned_on_while_it_listens() {
     let file = relay.folder().join("trackpost.toml");
     let text = fs::read_to_string(&file).unwrap().replace("[[smtp.listener]]", "[[smtp.listener]]\ntls = \"starttls\"");
     fs::write(&file, text).unwrap();
+    let named = fs::read_to_string(&file).unwrap().replace("relay.example.net\"", "new.example.net\"");
+    fs::write(&file, named).unwrap();
     for turn in 1..=2 {
         relay.signal(libc::SIGHUP);
-        until("the reload", || (relay.logged("only after a restart: smtp.listener.tls").len() == turn).then_some(()));
+        until("the reload", || (relay.logged("only after a restart: hostname, ").len() == turn).then_some(()));
+        assert_eq!(relay.logged("smtp.listener.tls").len(), turn);
         let mut client = Client::connect(relay.smtp());
-        client.reply();
+        assert!(client.reply().starts_with("220 relay.example.net "));
         let offer = client.ask("EHLO app.example.com");
         assert!(!offer.contains("STARTTLS"), "{offer}");
         client.expect("STARTTLS", "502 5.5.1 ");

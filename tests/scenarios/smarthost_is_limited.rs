@@ -54,7 +54,18 @@ fn without_smtputf8_such_an_address_is_refused_for_good() {
     let id = crate::common::queue_id(&client.data(&plain("example.com", "utf8")));
     let shown = relay.wait_for_status(&id, &["bounced"]);
     assert!(shown["recipients"][0]["reply"].as_str().unwrap().contains("5.6.7"), "{shown}");
+    // It is for the address or the header to need it, not for the client to say so.
+    client.expect("MAIL FROM:<a@example.com> SMTPUTF8", "250 ");
+    client.expect("RCPT TO:<b@example.net>", "250 ");
+    client.expect("DATA", "354 ");
+    client.data(&plain("example.com", "said-in-vain"));
+    smarthost.wait_for_text("said-in-vain");
     // The notice itself passes this smarthost.
     let notice = smarthost.wait_for_text("multipart/report");
     assert_eq!(notice.to, ["a@example.com"]);
+    let text = notice.text();
+    assert!(
+        text.contains("Status: 5.6.7") && !text.contains("Remote-MTA"),
+        "it was not the smarthost that said so: {text}"
+    );
 }

@@ -102,6 +102,13 @@ fn a_key_tied_to_a_domain_sends_for_it_alone_and_a_revoked_one_not_at_all() {
         let reply = client.data(&plain(other, "stolen"));
         assert!(reply.starts_with("550 5.7.1 ") && reply.contains("example.com"), "{other}: {reply}");
     }
+    for from in
+        ["a@example.com, ceo@example.org", "g: a@example.com, ceo@example.org;", "ceo@example.org <a@example.com>"]
+    {
+        client.begin("a@example.com", &["b@example.net"]);
+        let message = format!("From: {from}\r\nSubject: stolen\r\n\r\nx\r\n");
+        assert!(client.data(message.as_bytes()).starts_with("550 5.7.1 "), "{from}");
+    }
     // Two From fields name no domain.
     client.begin("a@example.com", &["b@example.net"]);
     let two = [b"From: <a@example.org>\r\n", &plain("example.com", "stolen")[..]].concat();
