@@ -1,20 +1,18 @@
 //! One attempt at one message: the plan, a copy per recipient, the transactions, the outcomes.
 
+use super::fit::{UNREADABLE, fit, refusal_of, words_of};
 use super::notices::{self, Told};
 use super::route::Route;
-use super::transaction::is_ours;
 use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
 use crate::dsn::Kind;
-use crate::mail::{Enhanced, Outcome, QueueId, Recipient, Reply, Status};
-use crate::mime::downgrade::{Stuck, to_seven_bit};
+use crate::mail::{Outcome, QueueId, Recipient, Reply, Status};
 use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
 use crate::retry::{Failure, Next, after_failure};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
 use crate::spool::{BodyError, Entry, MessageHead};
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -492,38 +490,6 @@ impl Drop for CutShort {
             );
         }
     }
-}
-
-/// The message as this smarthost can take it.
-fn fit<'a>(message: &'a [u8], connection: &Connection) -> Result<Cow<'a, [u8]>, Stuck> {
-    match connection.capabilities().eight_bit_mime {
-        true => Ok(Cow::Borrowed(message)),
-        false => to_seven_bit(message),
-    }
-}
-
-fn refusal_of(stuck: Stuck) -> Reply {
-    Reply::new(
-        554,
-        Enhanced(5, 6, 3),
-        match stuck {
-            Stuck::Signed => SIGNED_8_BIT,
-            Stuck::Broken => BROKEN_8_BIT,
-        },
-    )
-}
-
-const SIGNED_8_BIT: &str = "8-bit text under a signature, and the smarthost takes 7-bit mail alone (no 8BITMIME)";
-const BROKEN_8_BIT: &str = "8-bit text that cannot be encoded, and the smarthost takes 7-bit mail alone (no 8BITMIME)";
-/// What the reply of a message begins with that cannot be read back from the log.
-const UNREADABLE: &str = "554 5.3.0 ";
-
-/// The reply for a notice. One of our own stands there without its code, so that it is not taken for the smarthost's.
-fn words_of(reply: &str) -> Box<str> {
-    let ours = is_ours(reply)
-        || reply.starts_with(UNREADABLE)
-        || reply.starts_with("554 5.6.3 ") && (reply.ends_with(SIGNED_8_BIT) || reply.ends_with(BROKEN_8_BIT));
-    if ours { reply.get(4..).unwrap_or(reply).into() } else { reply.into() }
 }
 
 fn told(outcome: &Outcome, attempts: u32) -> Told {

@@ -10,6 +10,7 @@ mod attempt;
 mod body;
 mod command;
 mod connection;
+mod fit;
 mod notices;
 mod open;
 mod reply;
