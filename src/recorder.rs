@@ -30,7 +30,11 @@ const MAX_WAITING: usize = 2_000;
 const MAX_BATCH: usize = 1_000;
 /// Records of the log that are read at once.
 const READ_RECORDS: usize = 2_000;
-const REOPEN_EVERY: Duration = Duration::from_secs(15);
+/// Without anything to do.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Pauses before a store that failed is opened again: twice as long each time, until one commit succeeds.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+const REOPEN_LAST: Duration = Duration::from_secs(60);
 /// Deliveries are remembered this long, to tell clicks that came within two seconds of them.
 const RECENT_MS: u64 = 10_000;
 const MAX_RECENT: usize = 200_000;
@@ -54,7 +58,7 @@ pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
             Ok(batch) => batch,
             Err(e) => {
                 tracing::error!("the log cannot be read for the record: {e}");
-                if paused(&mut stop, REOPEN_EVERY).await {
+                if paused(&mut stop, LOOK_EVERY).await {
                     break;
                 }
                 continue;
@@ -73,7 +77,8 @@ pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
         if fold.commit_is_due(now) {
             fold.commit(now, false).await;
         }
-        if fold.store().is_none() && opened.elapsed() > REOPEN_EVERY {
+        if fold.store().is_none() && opened.elapsed() > fold.reopen_after {
+            fold.reopen_after = (fold.reopen_after * 2).min(REOPEN_LAST);
             opened = fold.open().await;
         }
         if *stop.borrow() && idle {
@@ -81,7 +86,11 @@ pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
         }
         if idle {
             // Wakes for something new, or to write what waits.
-            let pause = if fold.is_clean() { REOPEN_EVERY } else { COMMIT_EVERY };
+            let pause = match (fold.store(), fold.is_clean()) {
+                (None, _) => fold.reopen_after.saturating_sub(opened.elapsed()).max(COMMIT_EVERY).min(LOOK_EVERY),
+                (Some(_), true) => LOOK_EVERY,
+                (Some(_), false) => COMMIT_EVERY,
+            };
             let _ = tokio::time::timeout(pause, async {
                 tokio::select! {
                     () = recorder.log.wait_for(fold.cursor) => {}
@@ -110,6 +119,8 @@ struct Fold<'a> {
     hits: Vec<Write>,
     recent: Recent,
     committed: Instant,
+    /// How long the store stays shut after it failed.
+    reopen_after: Duration,
 }
 
 /// A row with changes that the store does not have.
@@ -131,6 +142,7 @@ impl<'a> Fold<'a> {
             hits: Vec::new(),
             recent: Recent::default(),
             committed: Instant::now(),
+            reopen_after: REOPEN_FIRST,
         }
     }
 
@@ -321,7 +333,10 @@ impl<'a> Fold<'a> {
         // Last, since what comes before it may be written twice but not be missed.
         batches.push(vec![cursor_write(cursor)]);
         match store.commit_in_order(batches).await {
-            Ok(()) => self.recorder.log.release(cursor),
+            Ok(()) => {
+                self.recorder.log.release(cursor);
+                self.reopen_after = REOPEN_FIRST;
+            }
             Err(e) => {
                 tracing::error!("the store cannot be written, so history stops; mail and links go on: {e}");
                 metrics::counter!("trackpost_store_write_failures_total").increment(1);

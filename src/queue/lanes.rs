@@ -18,6 +18,7 @@ pub(super) struct Lanes {
     /// Lanes that have something ready, each once, in the order of their turns.
     turns: VecDeque<Arc<str>>,
     ready: usize,
+    tidied_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -88,8 +89,12 @@ impl Lanes {
         }
     }
 
-    /// Forgets domains that have nothing left and are no longer slow.
+    /// Forgets domains that have nothing left and are no longer slow. Looks at all of them, so not at every call.
     pub fn tidy(&mut self, now: u64) {
+        if now < self.tidied_at + SLOW_FOR {
+            return;
+        }
+        self.tidied_at = now;
         self.lanes.retain(|_, lane| !lane.ready.is_empty() || !lane.under_way.is_empty() || lane.slow_until > now);
     }
 }
