@@ -166,7 +166,11 @@ def apt(name, folder):
             (folder / sub).mkdir(parents=True, exist_ok=True)
         release = dict(re.findall(r'^(\w+)="?([^"\n]*)', pathlib.Path("/etc/os-release").read_text(), re.M))
         keys = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-        lines = f"deb-src {keys} http://deb.debian.org/debian {release.get('VERSION_CODENAME', 'stable')} main\n"
+        # From where the system has its own packages.
+        asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+        sites = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+        site = next((site for site in sites if "security" not in site), "")
+        lines = f"deb-src {keys} {site} {release.get('VERSION_CODENAME', 'stable')} main\n"
         (folder / "sources.list").write_text(lines)
         settings.write_text(
             f'Dir::Etc::SourceList "{folder}/sources.list";\nDir::Etc::SourceParts "/dev/null";\n'
