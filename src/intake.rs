@@ -159,9 +159,7 @@ impl Intake {
         self.queue.insert(id, head, hot);
         Ok(id)
     }
-}
 
-impl Intake {
     /// Takes a message of our own making, whatever is true of the queue and of the domain of its From header. Under an
     /// id that is in the queue already, it is there already.
     pub async fn submit(&self, id: QueueId, envelope: Envelope, bytes: Vec<u8>) -> Result<(), Refusal> {

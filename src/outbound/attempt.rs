@@ -1,7 +1,8 @@
 //! One attempt at one message: the plan, a copy per recipient, the transactions, the outcomes.
 
-use super::fit::{UNREADABLE, fit, refusal_of, words_of};
+use super::fit::{UNREADABLE, fit, refusal_of};
 use super::notices::{self, Told};
+use super::outcomes::{cut, told};
 use super::route::Route;
 use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
@@ -9,9 +10,8 @@ use crate::dsn::Kind;
 use crate::mail::{Outcome, QueueId, Recipient, Reply, Status};
 use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
-use crate::retry::{Failure, Next, after_failure};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
-use crate::spool::{BodyError, Entry, MessageHead};
+use crate::spool::{BodyError, MessageHead};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +28,6 @@ pub enum Ended {
 const SHARED_RECIPIENTS: usize = 100;
 /// Connections that may break one after the other before the rest of the recipients waits.
 const MOST_BREAKS: u32 = 3;
-/// Age at which a sender who asked for it hears of a delay, in milliseconds.
-const DELAY_NOTICE: u64 = 4 * 60 * 60 * 1000;
 
 /// Tries every recipient that is due. A connection that is no longer fit is dropped and, where needed, made anew.
 pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<Connection>) -> Ended {
@@ -96,27 +94,28 @@ pub async fn put_off_due(outbound: &Outbound, why: &str) {
     }
 }
 
-struct Run<'a> {
-    outbound: &'a Outbound,
-    id: QueueId,
-    head: Arc<MessageHead>,
+/// What an attempt knows and has decided so far; what follows from it is in [`super::outcomes`].
+pub(super) struct Run<'a> {
+    pub(super) outbound: &'a Outbound,
+    pub(super) id: QueueId,
+    pub(super) head: Arc<MessageHead>,
     /// Rides along with the first outcome.
-    report: Option<Bytes>,
+    pub(super) report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
-    stranded: bool,
+    pub(super) stranded: bool,
     /// The server stops: nothing is decided about who is left.
-    stopping: bool,
+    pub(super) stopping: bool,
     /// Connections that broke one after the other.
-    breaks: u32,
-    /// Why none could be had in the middle of the recipients; the others are not tried then.
-    no_connection: Option<String>,
+    pub(super) breaks: u32,
+    /// Why the attempt ends before everybody had their turn: no connection could be had, or each one breaks.
+    pub(super) no_connection: Option<String>,
     /// Who answered, for notices.
-    smarthost: String,
+    pub(super) smarthost: String,
     /// Outcomes that are recorded once the notice that tells of them is on disk.
-    bounced: Vec<(Outcome, Due)>,
+    pub(super) bounced: Vec<(Outcome, Due)>,
     /// Notices that are owed beside these.
-    relayed: Vec<Told>,
-    delayed: Vec<Told>,
+    pub(super) relayed: Vec<Told>,
+    pub(super) delayed: Vec<Told>,
 }
 
 impl<'a> Run<'a> {
@@ -357,121 +356,6 @@ impl<'a> Run<'a> {
             self.stranded = false;
         }
     }
-
-    /// Without a connection.
-    fn put_off_all(&mut self, due: &[Due]) {
-        let Some(why) = self.no_connection.clone() else { return };
-        let mut outcomes = Vec::with_capacity(due.len());
-        for due in due {
-            let outcome = self.put_off(due, &why);
-            // The first step is told, and the last; a smarthost that stays down is told of by itself.
-            if due.attempts == 0 || outcome.status == Status::Bounced {
-                self.tell(&outcome, Instant::now());
-            }
-            outcomes.push((outcome, *due));
-        }
-        self.settle(outcomes);
-    }
-
-    fn bounce(&self, due: &Due, reply: Box<str>, now: u64) -> Outcome {
-        Outcome { recipient: due.recipient, status: Status::Bounced, reply, at: now }
-    }
-
-    /// Deferred to its next time, or given up for its age.
-    fn put_off(&mut self, due: &Due, why: &str) -> Outcome {
-        let now = clock::unix_ms();
-        let attempts = due.attempts.saturating_add(1);
-        let dice = u32::from_ne_bytes(clock::random());
-        let failure = Failure { attempts, age: due.age, since: now.saturating_sub(due.at), dice };
-        let schedule = &self.outbound.delivery.load().schedule;
-        let mut outcome = Outcome { recipient: due.recipient, status: Status::Bounced, reply: shortened(why), at: now };
-        if let Next::RetryAfter { pause, age } = after_failure(schedule, &failure) {
-            let max_age = u64::try_from(schedule.max_age.as_millis()).unwrap_or(u64::MAX);
-            let kind = Kind::Delayed { until: now.saturating_add(max_age.saturating_sub(age)) };
-            let tell = !due.told && age >= DELAY_NOTICE && notices::is_owed(kind, &self.head, due.recipient);
-            if tell {
-                self.delayed.push(told(&outcome, attempts));
-            }
-            let next = clock::steady_ms().saturating_add(pause);
-            outcome.status = Status::Deferred { attempts, next, age, told: due.told || tell };
-        }
-        outcome
-    }
-
-    /// Records what is decided, each with what was before. What bounced waits for its notice, where one is owed.
-    fn settle(&mut self, outcomes: Vec<(Outcome, Due)>) {
-        let is_owed = |(outcome, _): &(Outcome, Due)| {
-            outcome.status == Status::Bounced && notices::is_owed(Kind::Failed, &self.head, outcome.recipient)
-        };
-        let (wait, now): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(is_owed);
-        self.bounced.extend(wait);
-        if !now.is_empty() {
-            let report = self.report.take();
-            self.record(now.into_iter().map(|(outcome, _)| outcome).collect(), report);
-        }
-    }
-
-    /// Sends the notices that are owed. A bounce is recorded behind its notice, so that a crash in between tells of it
-    /// once more rather than never; where the notice cannot be written, the recipient is tried again later.
-    async fn close(&mut self, body: Option<&Bytes>) {
-        if !self.bounced.is_empty() {
-            let bounced = std::mem::take(&mut self.bounced);
-            let told: Vec<Told> = bounced.iter().map(|(outcome, due)| told(outcome, due.attempts + 1)).collect();
-            let (mut outcomes, before): (Vec<Outcome>, Vec<Due>) = bounced.into_iter().unzip();
-            if let Err(e) = self.notify(Kind::Failed, &told, body).await {
-                tracing::error!(queue_id = %self.id, "the sender could not be told of a bounce, which is tried again: {e:?}");
-                let schedule = &self.outbound.delivery.load().schedule;
-                for (outcome, due) in outcomes.iter_mut().zip(before) {
-                    let (attempts, age, told) = (due.attempts.saturating_add(1), due.age, due.told);
-                    let next = clock::steady_ms().saturating_add(schedule.pause(attempts));
-                    outcome.status = Status::Deferred { attempts, next, age, told };
-                }
-            }
-            let report = self.report.take();
-            self.record(outcomes, report);
-        }
-        let (relayed, delayed) = (std::mem::take(&mut self.relayed), std::mem::take(&mut self.delayed));
-        let max_age = self.outbound.delivery.load().schedule.max_age.as_millis();
-        let left = u64::try_from(max_age).unwrap_or(u64::MAX).saturating_sub(DELAY_NOTICE);
-        let until = clock::unix_ms().saturating_add(left);
-        for (kind, told) in [(Kind::Relayed, relayed), (Kind::Delayed { until }, delayed)] {
-            if let Err(e) = self.notify(kind, &told, body).await {
-                tracing::warn!(queue_id = %self.id, "the sender could not be told: {e:?}");
-            }
-        }
-    }
-
-    async fn notify(&self, kind: Kind, told: &[Told], body: Option<&Bytes>) -> Result<(), crate::intake::Refusal> {
-        if told.is_empty() {
-            return Ok(());
-        }
-        notices::send(self.outbound, kind, self.id, &self.head, told, &self.smarthost, body).await
-    }
-
-    fn tell(&self, outcome: &Outcome, started: Instant) {
-        let step = match outcome.status {
-            Status::Delivered | Status::Relayed => "sent",
-            Status::Bounced => "bounced",
-            _ => "deferred",
-        };
-        metrics::counter!("trackpost_deliveries_total", "outcome" => step).increment(1);
-        let to = self.head.envelope.recipients.get(usize::from(outcome.recipient)).map(|r| r.address.as_str());
-        tracing::info!(
-            queue_id = %self.id, to = to.unwrap_or(""), delay_ms = started.elapsed().as_millis() as u64,
-            reply = &*outcome.reply, "{step}"
-        );
-    }
-
-    /// To the log first, then to the queue.
-    fn record(&self, outcomes: Vec<Outcome>, report: Option<Bytes>) {
-        if outcomes.is_empty() {
-            return;
-        }
-        self.outbound.queue.note(&self.id, &outcomes);
-        if let Err(e) = self.outbound.log.append_soon(Entry::Outcomes { id: self.id, outcomes, report }) {
-            tracing::error!(queue_id = %self.id, "the outcome could not be logged, it may be delivered twice: {e}");
-        }
-    }
 }
 
 /// Says so when a delivery is dropped, at the end of the server's patience, between the final dot and its reply.
@@ -490,21 +374,4 @@ impl Drop for CutShort {
             );
         }
     }
-}
-
-fn told(outcome: &Outcome, attempts: u32) -> Told {
-    Told { recipient: outcome.recipient, attempts, reply: words_of(&outcome.reply), at: outcome.at }
-}
-
-fn cut(reply: &Reply) -> Box<str> {
-    shortened(&reply.to_string())
-}
-
-/// Replies are kept up to 500 bytes.
-fn shortened(text: &str) -> Box<str> {
-    let mut end = text.len().min(500);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].into()
 }

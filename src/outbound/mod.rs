@@ -13,6 +13,7 @@ mod connection;
 mod fit;
 mod notices;
 mod open;
+mod outcomes;
 mod reply;
 mod route;
 mod stream;

@@ -33,7 +33,7 @@ pub struct Outbound {
     /// True once nothing more is to be opened.
     stopping: OnceLock<watch::Receiver<bool>>,
     /// Workers in all.
-    busy: AtomicUsize,
+    working: AtomicUsize,
 }
 
 /// Counts a worker down, however it ends.
@@ -70,8 +70,8 @@ impl Outbound {
     pub fn new(intake: Arc<Intake>, routes: Routes, delivery: Delivery) -> Self {
         let (log, queue) = (intake.log.clone(), Arc::clone(&intake.queue));
         let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
-        let (down, idle, busy) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { log, queue, routes, delivery, intake, down, large, idle, stopping: OnceLock::new(), busy }
+        let (down, idle, working) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { log, queue, routes, delivery, intake, down, large, idle, stopping: OnceLock::new(), working }
     }
 
     /// A connection to the first smarthost that answers. One that did not lately is asked after the others, so that
@@ -215,15 +215,13 @@ fn spawn(
 
 /// One worker: takes messages as long as there are any, and leaves after a while without.
 async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut connection: Option<Connection>) {
-    let busy = outbound.busy.fetch_add(1, Ordering::Relaxed);
-    let _leaving = Leaving(&outbound.busy);
-    let mut others = busy;
+    outbound.working.fetch_add(1, Ordering::Relaxed);
+    let _leaving = Leaving(&outbound.working);
     while !*stop.borrow() {
-        // Of too many, after a reload, the last ones go.
-        if others >= outbound.delivery.load().max_connections.max(1) {
+        // After a reload there may be too many.
+        if outbound.working.load(Ordering::Relaxed) > outbound.delivery.load().max_connections.max(1) {
             break;
         }
-        others = outbound.busy.load(Ordering::Relaxed).saturating_sub(1);
         if let Some(job) = outbound.queue.take(clock::steady_ms()) {
             match attempt(&outbound, job, &mut connection).await {
                 Ended::Done => {}
