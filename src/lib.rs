@@ -40,9 +40,9 @@
 //! 5. The smarthost answers for each recipient. That outcome is appended before the next transaction begins, and is
 //!    durable with the next sync, 200 ms later at most. A crash in between delivers that copy a second time: the one
 //!    way to a duplicate beside a connection that breaks after the final dot.
-//! 6. [`retry`] says when a deferred recipient is tried again, or that it is given up. Who is given up or refused is told
-//!    to the sender: [`dsn`] composes the notice, which goes in by [`intake`] before the bounce is written down. While the
-//!    smarthost cannot be reached one connection probes for all that is due.
+//! 6. [`retry`] says when a deferred recipient is tried again, or that it is given up. The sender is told of who is
+//!    refused or given up: [`dsn`] composes the notice, which goes in by [`intake`] before the bounce is written down.
+//!    While the smarthost cannot be reached one connection probes for all that is due.
 //!
 //! # The way of one click
 //!
@@ -55,8 +55,8 @@
 //!
 //! # The import rule
 //!
-//! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`] → [`queue`], [`store`] → [`spool`], [`keys`],
-//! [`config`], [`clock`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
+//! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`] → [`queue`], [`store`] → [`spool`],
+//! [`keys`], [`config`], [`clock`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
 //! import each other but for [`intake`] and [`http`]: they meet through records and a wake-up. The core has no tokio,
 //! no files, no clock and no dice; the time and random bytes are arguments. `tests/architecture` holds all of this by
 //! reading every path in `src`.
