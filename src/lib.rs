@@ -119,6 +119,7 @@ pub mod outbound;
 pub mod recorder;
 pub mod tls;
 pub mod track;
+pub mod verify;
 
 // The program.
 pub mod cli;

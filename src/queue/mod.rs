@@ -404,6 +404,25 @@ impl Queue {
         ids.iter().filter_map(|id| state.listed(id)).collect()
     }
 
+    /// Up to `limit` messages whose id and head are wanted, from the newest on (`backwards`) or from the oldest.
+    pub fn page(
+        &self,
+        within: impl Fn(&QueueId) -> bool,
+        limit: usize,
+        backwards: bool,
+        wanted: impl Fn(&MessageHead) -> bool,
+    ) -> Vec<Listed> {
+        let state = self.state();
+        let jobs = state.jobs.iter().filter(|(id, job)| within(id) && wanted(&job.head));
+        let mut ids: Vec<_> = jobs.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        if backwards {
+            ids.reverse();
+        }
+        ids.truncate(limit);
+        ids.iter().filter_map(|id| state.listed(id)).collect()
+    }
+
     pub fn show(&self, id: &QueueId) -> Option<Listed> {
         self.state().listed(id)
     }
