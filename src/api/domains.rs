@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::caller::{Full, Unbound};
-use super::error::{ApiError, ErrorBody, Kind, json};
+use super::error::{ApiError, Kind, Refusals, json};
 use super::input::{Fields, Id, Page, PageQuery};
 use super::time::iso;
 use crate::domain::Region;
@@ -203,8 +203,9 @@ pub struct UpdateDomain {
 const VERIFY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Add a domain.
-#[utoipa::path(post, path = "/domains", tag = "domains", request_body = CreateDomain,
-    responses((status = 201, body = Domain), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(post, path = "/domains", operation_id = "domain_create",
+    tag = "domains", request_body = CreateDomain,
+    responses((status = 201, body = Domain), Refusals))]
 pub async fn create(State(api): State<Arc<Api>>, _: Unbound, fields: Fields) -> Result<Response, ApiError> {
     check_ignored(&fields)?;
     let region = match fields.text("region")? {
@@ -230,8 +231,9 @@ pub async fn create(State(api): State<Arc<Api>>, _: Unbound, fields: Fields) -> 
 }
 
 /// List the domains.
-#[utoipa::path(get, path = "/domains", tag = "domains", params(PageQuery),
-    responses((status = 200, body = DomainList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(get, path = "/domains", operation_id = "domain_list",
+    tag = "domains", params(PageQuery),
+    responses((status = 200, body = DomainList), Refusals))]
 pub async fn list(State(api): State<Arc<Api>>, caller: Full, page: Page) -> Result<Response, ApiError> {
     let settings = api.ops.settings.snapshot();
     let mut ids: Vec<Uuid> = settings.domains.values().filter(|d| caller.0.reaches(d)).map(|d| d.id).collect();
@@ -244,16 +246,18 @@ pub async fn list(State(api): State<Arc<Api>>, caller: Full, page: Page) -> Resu
 }
 
 /// One domain with its records.
-#[utoipa::path(get, path = "/domains/{id}", tag = "domains", params(("id" = Uuid, Path)),
-    responses((status = 200, body = Domain), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(get, path = "/domains/{id}", operation_id = "domain_get",
+    tag = "domains", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Domain), Refusals))]
 pub async fn get(State(api): State<Arc<Api>>, caller: Full, Id(id): Id) -> Result<Response, ApiError> {
     caller.domain(&api.ops.settings.snapshot(), id)?;
     Ok(json(StatusCode::OK, &Domain::of(ops::domain_show(&api.ops, id)?)))
 }
 
 /// Change a domain.
-#[utoipa::path(patch, path = "/domains/{id}", tag = "domains", params(("id" = Uuid, Path)), request_body = UpdateDomain,
-    responses((status = 200, body = Domain), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(patch, path = "/domains/{id}", operation_id = "domain_update",
+    tag = "domains", params(("id" = Uuid, Path)), request_body = UpdateDomain,
+    responses((status = 200, body = Domain), Refusals))]
 pub async fn update(
     State(api): State<Arc<Api>>,
     caller: Full,
@@ -273,8 +277,9 @@ pub async fn update(
 }
 
 /// Look at the DNS records, at once and then again for 72 hours.
-#[utoipa::path(post, path = "/domains/{id}/verify", tag = "domains", params(("id" = Uuid, Path)),
-    responses((status = 200, body = DomainId), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(post, path = "/domains/{id}/verify", operation_id = "domain_verify",
+    tag = "domains", params(("id" = Uuid, Path)),
+    responses((status = 200, body = DomainId), Refusals))]
 pub async fn verify(State(api): State<Arc<Api>>, caller: Full, Id(id): Id) -> Result<Response, ApiError> {
     caller.domain(&api.ops.settings.snapshot(), id)?;
     ops::domain_verify(&api.ops, id, Verify::Ask, VERIFY_PATIENCE).await?;
@@ -282,8 +287,9 @@ pub async fn verify(State(api): State<Arc<Api>>, caller: Full, Id(id): Id) -> Re
 }
 
 /// Remove a domain. Its mail is no longer tracked; links already sent go on for the configured grace.
-#[utoipa::path(delete, path = "/domains/{id}", tag = "domains", params(("id" = Uuid, Path)),
-    responses((status = 200, body = DomainDeleted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(delete, path = "/domains/{id}", operation_id = "domain_delete",
+    tag = "domains", params(("id" = Uuid, Path)),
+    responses((status = 200, body = DomainDeleted), Refusals))]
 pub async fn delete(State(api): State<Arc<Api>>, caller: Full, Id(id): Id) -> Result<Response, ApiError> {
     caller.domain(&api.ops.settings.snapshot(), id)?;
     let message = ops::domain_remove(&api.ops, id).await?;

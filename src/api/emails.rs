@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::caller::Full;
-use super::error::{ApiError, ErrorBody, Kind, json};
+use super::error::{ApiError, Kind, Refusals, json};
 use super::input::{Id, Page, PageQuery};
 use super::time::iso;
 use crate::mail::QueueId;
@@ -84,8 +84,9 @@ pub struct EmailList {
 const DEFAULT_LIMIT: usize = 20;
 
 /// List the messages.
-#[utoipa::path(get, path = "/emails", tag = "emails", params(PageQuery),
-    responses((status = 200, body = EmailList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(get, path = "/emails", operation_id = "email_list",
+    tag = "emails", params(PageQuery),
+    responses((status = 200, body = EmailList), Refusals))]
 pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> Result<Response, ApiError> {
     let cursor = |id: Option<Uuid>| id.map(|id| QueueId::from_bytes(id.into_bytes()));
     let range =
@@ -100,8 +101,9 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
 }
 
 /// One message.
-#[utoipa::path(get, path = "/emails/{id}", tag = "emails", params(("id" = Uuid, Path)),
-    responses((status = 200, body = EmailBody), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(get, path = "/emails/{id}", operation_id = "email_get",
+    tag = "emails", params(("id" = Uuid, Path)),
+    responses((status = 200, body = EmailBody), Refusals))]
 pub async fn get(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id) -> Result<Response, ApiError> {
     let id = QueueId::from_bytes(id.into_bytes());
     let email = aside(move || {

@@ -4,7 +4,9 @@ use crate::ops::OpError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use utoipa::ToSchema;
+use std::collections::BTreeMap;
+use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 /// A refusal. The text is for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,28 @@ pub struct ErrorBody {
     message: String,
     #[schema(example = "not_found")]
     name: &'static str,
+}
+
+/// What any request may be answered instead of what it asks for.
+pub struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let statuses = [
+            (400, "The body cannot be read, or is too large"),
+            (401, "No API key, or one that may not do this"),
+            (403, "The API key is not valid"),
+            (404, "There is no such thing"),
+            (422, "A field or parameter is wrong"),
+            (429, "Too many requests"),
+            (500, "A fault of ours"),
+        ];
+        let response = |description: &str| {
+            let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+            ResponseBuilder::new().description(description).content("application/json", content).build().into()
+        };
+        statuses.into_iter().map(|(status, text)| (status.to_string(), response(text))).collect()
+    }
 }
 
 impl ApiError {

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::caller::Unbound;
-use super::error::{ApiError, ErrorBody, Kind, json};
+use super::error::{ApiError, Kind, Refusals, json};
 use super::input::{Fields, Id, Page, PageQuery, uuid};
 use super::time::iso;
 use crate::ops::{self, KeyView, NewKey};
@@ -86,8 +86,9 @@ pub struct KeyDeleted {
 }
 
 /// Make a key.
-#[utoipa::path(post, path = "/api-keys", tag = "api-keys", request_body = CreateKey,
-    responses((status = 201, body = KeyMade), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(post, path = "/api-keys", operation_id = "api_key_create",
+    tag = "api-keys", request_body = CreateKey,
+    responses((status = 201, body = KeyMade), Refusals))]
 pub async fn create(State(api): State<Arc<Api>>, _: Unbound, fields: Fields) -> Result<Response, ApiError> {
     let name = fields.required("name")?;
     let permission = match fields.text("permission")?.as_deref() {
@@ -113,8 +114,9 @@ pub async fn create(State(api): State<Arc<Api>>, _: Unbound, fields: Fields) -> 
 }
 
 /// List the keys.
-#[utoipa::path(get, path = "/api-keys", tag = "api-keys", params(PageQuery),
-    responses((status = 200, body = KeyList), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(get, path = "/api-keys", operation_id = "api_key_list",
+    tag = "api-keys", params(PageQuery),
+    responses((status = 200, body = KeyList), Refusals))]
 pub async fn list(State(api): State<Arc<Api>>, _: Unbound, page: Page) -> Result<Response, ApiError> {
     let mut keys = ops::key_list(&api.ops);
     keys.reverse();
@@ -124,16 +126,18 @@ pub async fn list(State(api): State<Arc<Api>>, _: Unbound, page: Page) -> Result
 }
 
 /// Give a key another name.
-#[utoipa::path(patch, path = "/api-keys/{id}", tag = "api-keys", params(("id" = Uuid, Path)), request_body = RenameKey,
-    responses((status = 200, body = KeyId), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(patch, path = "/api-keys/{id}", operation_id = "api_key_rename",
+    tag = "api-keys", params(("id" = Uuid, Path)), request_body = RenameKey,
+    responses((status = 200, body = KeyId), Refusals))]
 pub async fn rename(State(api): State<Arc<Api>>, _: Unbound, Id(id): Id, fields: Fields) -> Result<Response, ApiError> {
     ops::key_rename(&api.ops, id, fields.required("name")?).await?;
     Ok(json(StatusCode::OK, &KeyId { object: "api_key", id }))
 }
 
 /// Take a key away.
-#[utoipa::path(delete, path = "/api-keys/{id}", tag = "api-keys", params(("id" = Uuid, Path)),
-    responses((status = 200, body = KeyDeleted), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+#[utoipa::path(delete, path = "/api-keys/{id}", operation_id = "api_key_delete",
+    tag = "api-keys", params(("id" = Uuid, Path)),
+    responses((status = 200, body = KeyDeleted), Refusals))]
 pub async fn delete(State(api): State<Arc<Api>>, _: Unbound, Id(id): Id) -> Result<Response, ApiError> {
     ops::key_delete(&api.ops, id).await?;
     Ok(json(StatusCode::OK, &KeyDeleted { object: "api_key", id, deleted: true }))

@@ -61,6 +61,7 @@ pub struct Served {
 #[openapi(
     info(title = "trackpost", description = "Sender domains, API keys and mail of an SMTP relay with tracking."),
     modifiers(&WithKey),
+    components(schemas(error::ErrorBody)),
     security(("key" = []))
 )]
 struct Description;

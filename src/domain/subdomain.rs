@@ -187,8 +187,9 @@ impl Subdomain {
         self.looks.cname_found = asked.then(text).flatten();
         self.looks.caa_found = finding.caa_text(&expected.caa_issuer);
         let unchanged = before == (self.cname, self.caa.as_ref().map(|caa| caa.record));
-        self.looks.count = if unchanged { self.looks.count.saturating_add(1) } else { 0 };
+        self.looks.count = if unchanged { self.looks.count } else { 0 };
         self.looks.next = self.next_look(finding, now);
+        self.looks.count = self.looks.count.saturating_add(1);
     }
 
     fn judge_caa(&mut self, finding: &Finding, expected: &Expected, now: u64) {

@@ -38,6 +38,7 @@ mod start_is_refused;
 mod store_is_gone;
 mod submission;
 mod submission_is_guessed_at;
+mod the_rust_sdk;
 mod tracking_is_switched_off;
 mod under_systemd;
 mod unknown_domains;
