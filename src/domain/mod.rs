@@ -10,6 +10,8 @@
 mod caa;
 mod excluded;
 mod finding;
+#[cfg(test)]
+mod model;
 mod name;
 mod record;
 mod subdomain;
