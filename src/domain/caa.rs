@@ -77,8 +77,11 @@ mod tests {
     use super::CaaVerdict::{Allows, Denies, UnknownCritical};
     use super::*;
 
-    fn set(records: &[(u8, &str, &str)]) -> CaaSet {
-        let property = |(flags, tag, value): &(u8, &str, &str)| CaaProperty {
+    /// Flags, tag, value.
+    type Row = (u8, &'static str, &'static str);
+
+    fn set(records: &[Row]) -> CaaSet {
+        let property = |(flags, tag, value): &Row| CaaProperty {
             critical: flags & 128 != 0,
             tag: (*tag).to_owned(),
             value: value.as_bytes().to_vec(),
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let table: &[(&[(u8, &str, &str)], CaaVerdict)] = &[
+        let table: &[(&[Row], CaaVerdict)] = &[
             (&[(0, "issue", "ca.example.net")], Allows),
             (&[(0, "ISSUE", "CA.Example.NET")], Allows),
             (&[(128, "issue", "ca.example.net")], Allows),

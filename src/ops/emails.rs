@@ -41,6 +41,12 @@ pub fn email_list(
     for message in ops.queue.page(within, range.limit + 1, backwards, |head| may_see(head)) {
         found.insert(message.id, listed(&message));
     }
+    // And what left a moment ago may have none yet either.
+    for message in ops.queue.just_settled() {
+        if within(&message.id) && may_see(&message.head) {
+            found.entry(message.id).or_insert_with(|| listed(&message));
+        }
+    }
     let history = ops.store.load_full();
     if history.is_none() && found.is_empty() {
         return Err(OpError::NoHistory);
@@ -55,7 +61,10 @@ pub fn email_list(
                 let Some((row, _)) = store::message(store, &id)? else { continue };
                 if may_see(&row.head) {
                     rows += 1;
-                    found.entry(id).or_insert_with(|| stored(&id, &row));
+                    // The queue knows best what is still in it; of what has left, the history knows more.
+                    if ops.queue.show(&id).is_none() {
+                        found.insert(id, stored(&id, &row));
+                    }
                     if rows > range.limit {
                         break;
                     }

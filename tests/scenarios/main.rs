@@ -15,6 +15,7 @@ mod commands_without_a_server;
 mod disk_is_full;
 mod domain_is_changed_and_removed;
 mod early_talker;
+mod excluded_recipients;
 mod health;
 mod hits_are_classified;
 mod large_messages;
