@@ -158,20 +158,13 @@ pub async fn queue_hold(ops: &Ops, held: bool) -> Result<bool, OpError> {
 /// One message, in the queue or, where there is history, settled.
 pub fn queue_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
     let waiting = ops.queue.show(id).map(|message| listed(&message));
-    let Some(store) = ops.store.load_full() else {
-        let settled = || ops.queue.settled(id).map(|message| listed(&message));
-        return waiting.or_else(settled).ok_or(OpError::NoHistory);
-    };
+    let Some(store) = ops.store.load_full() else { return waiting.ok_or(OpError::NoHistory) };
     let history = store::message(&store, id)?.map(|(row, _)| stored(id, &row));
     match (waiting, history) {
         // The queue knows the recipients best, the view knows the report.
         (Some(waiting), Some(history)) => Ok(MessageView { report: history.report, ..waiting }),
         (Some(one), None) | (None, Some(one)) => Ok(one),
-        // The history is some tenths of a second behind.
-        (None, None) => match ops.queue.settled(id) {
-            Some(message) => Ok(listed(&message)),
-            None => Err(OpError::UnknownMessage(*id)),
-        },
+        (None, None) => Err(OpError::UnknownMessage(*id)),
     }
 }
 

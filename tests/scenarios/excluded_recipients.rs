@@ -27,6 +27,7 @@ fn their_copies_are_left_alone() {
     wanted.sort();
     assert_eq!(told, wanted);
     assert_eq!(copies.len(), 3, "those who get the same share a transaction");
+    relay.wait_for_status(&id, &["relayed"; 4]);
     assert_eq!(relay.json(&["queue", "show", &id])["report"]["links_rewritten"], 1);
 
     // With nobody else among the recipients, the message is left alone altogether, and says why.
