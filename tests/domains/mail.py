@@ -40,6 +40,7 @@ def send(server, smarthost, domain):
     message_id = f"<{next(numbers)}@{domain}>"
     text = MESSAGE.format(domain=domain, number=message_id[1:].partition("@")[0], page=PAGE)
     with smtplib.SMTP("127.0.0.1", server.ports[0], "client.example.com", timeout=30) as client:
+        client.ehlo()
         client.mail(f"news@{domain}")
         client.rcpt("ada@example.net")
         code, reply = client.data(text.encode())

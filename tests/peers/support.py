@@ -28,7 +28,7 @@ def until(what, done, deadline=DEADLINE):
     end = time.monotonic() + deadline
     while not (result := done()):
         if time.monotonic() > end:
-            raise AssertionError("\n".join([f"waited {deadline} s for {what}", *map(last_lines, LOGS)]))
+            raise AssertionError("\n".join([f"waited {deadline} s for {what() if callable(what) else what}", *map(last_lines, LOGS)]))
         time.sleep(0.02)
     return result
 
