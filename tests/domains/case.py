@@ -8,14 +8,15 @@ import pathlib
 import time
 import unittest
 
-from knot import Knot
-from resolver import Resolver
-from server import TARGET, Clock, Server
-from smarthost import Smarthost  # noqa: I001: server.py says where it is
-from support import folder, until
+import paths  # noqa: F401, I001: it says where some of the others are
 import mail
 import parallel
 import rest
+from knot import Knot
+from resolver import Resolver
+from server import TARGET, Clock, Server
+from smarthost import Smarthost
+from support import folder, until
 
 LINKS = f"links CNAME {TARGET}."
 HOUR = 3600

@@ -6,6 +6,7 @@ import itertools
 import re
 import smtplib
 
+import paths  # noqa: F401
 from support import until
 
 PAGE = "https://www.example.org/offer?from=mail"

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 
+import paths  # noqa: F401
 from support import LOGS, last_lines, succeed, until
 
 HEAD = """daemon off;

@@ -9,13 +9,10 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-# In this order: relay.py is that of tests/peers.
-sys.path[1:1] = [str(TESTS / "peers"), str(TESTS / "faults")]
-import relay  # noqa: E402
-from support import LOGS, run, until  # noqa: E402
+import paths  # noqa: F401
+import relay
+from support import LOGS, run, until
 
 TARGET = "track.relay.example.net"
 

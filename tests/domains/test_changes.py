@@ -27,7 +27,8 @@ class Changes(Case):
         """The change is refused, says when, and has changed nothing; the message."""
         before = rest.fetch(server, domain)
         answer = rest.call(server, "PATCH", f"/domains/{domain['id']}", {"tracking_subdomain": subdomain})
-        self.assertEqual((answer.status, answer.body["name"], answer.body["statusCode"]), (422, "validation_error", 422))
+        self.assertEqual((answer.status, answer.body["statusCode"], answer.body["name"]),
+                         (422, 422, "validation_error"))
         self.assertEqual(rest.fetch(server, domain), before)
         return answer.body["message"]
 
