@@ -27,6 +27,8 @@ ALLOWED = {
     "a critical property that is known": [f'@ CAA 128 issue "{OURS}"'],
     "spaces": [f'@ CAA 0 issue " {OURS} "'],
     "a parameter of the CA": [f'@ CAA 0 issue "{OURS}; policy=ev"'],
+    # Which account it names is the CA's to see (RFC 8657): ours is not known before there is one.
+    "an account": [f'@ CAA 0 issue "{OURS}; accounturi=https://{OURS}/account/1"'],
     "the method that we use": [f'@ CAA 0 issue "{OURS}; validationmethods=dns-01,http-01"'],
     "wildcards alone": ['@ CAA 0 issuewild ";"'],
     "wildcards alone for others": ['@ CAA 0 issuewild "other.example.org"'],
@@ -47,8 +49,8 @@ REFUSED = {
     "a value that is no value": ['@ CAA 0 issue "%%%%%"'],
     "ours for wildcards alone": [DENIED, f'@ CAA 0 issuewild "{OURS}"'],
     "a critical property that is unknown": [f"@ CAA {VALUE}", '@ CAA 128 tbs "whatever"'],
+    "parameters that are none": [f'@ CAA 0 issue "{OURS}; nonsense"'],
     "a method that we do not use": [f'@ CAA 0 issue "{OURS}; validationmethods=dns-01"'],
-    "somebody else's account": [f'@ CAA 0 issue "{OURS}; accounturi=https://{OURS}/account/1"'],
 }
 
 
