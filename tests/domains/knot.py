@@ -156,12 +156,28 @@ def find(program):
     raise AssertionError(f"{program} is missing (Debian: knot)")
 
 
-def free_port():
-    """One that is free for TCP and UDP at this moment."""
+def free_port(given=set()):
+    """One that is free for TCP and UDP at this moment, and was given to nobody else here.
+
+    Knot DNS shares a port with whoever would share it, so two of them on one would not notice.
+    """
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            return tcp.getsockname()[1]
+        pair = bound_pair()
+        port = pair[0].getsockname()[1]
+        for one in pair:
+            one.close()
+        if port not in given:
+            given.add(port)
+            return port
+
+
+def bound_pair():
+    """A TCP socket that listens and a UDP socket, on the same port of the system's choice."""
+    while True:
+        tcp, udp = socket.create_server(("127.0.0.1", 0), backlog=128), socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            udp.bind(tcp.getsockname())
+            return tcp, udp
+        except OSError:
+            tcp.close()
+            udp.close()

@@ -1,8 +1,11 @@
 """A real nginx as the customer's proxy that ends TLS, and the certificates that it shows."""
 
+import contextlib
 import os
 import pathlib
+import random
 import shutil
+import socket
 import subprocess
 
 import paths  # noqa: F401
@@ -28,6 +31,18 @@ http {{
     }}
 }}
 """
+
+
+def free_port(given=set()):
+    """A port below those that the system gives out: it stays free while nothing listens there."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        low = int(file.read().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(max(1024, low // 2), low)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in given:
+                given.add(port)
+                return port
 
 
 def forward(port, host="$http_host"):

@@ -13,7 +13,7 @@ import threading
 import time
 
 import packet
-from knot import free_port
+from knot import bound_pair
 
 EVERYTHING = "*"
 TIMEOUT = 5
@@ -118,13 +118,13 @@ class Resolver:
         self.upstream = upstream
         self.lock = threading.Lock()
         self.faults, self.questions = {}, []
-        self.address = ("127.0.0.1", free_port())
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(self.address)
-        self.listener = socket.create_server(self.address, backlog=128) if tcp else None
+        self.listener, self.udp = bound_pair()
+        self.address = self.udp.getsockname()
         threading.Thread(target=self.serve_udp, daemon=True).start()
         if tcp:
             threading.Thread(target=self.serve_tcp, daemon=True).start()
+        else:
+            self.listener.close()
 
     def fail(self, fault, name=EVERYTHING, kind=None):
         """From now on this is done for questions about a name (of one type)."""
@@ -142,17 +142,21 @@ class Resolver:
                     if one.name == name.lower() and kind in (None, one.kind) and one.at >= since]
 
     def stop(self):
-        self.udp.close()
-        if self.listener:
-            # A thread in accept() holds the socket open beyond close().
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
+        # A thread that waits in a socket holds it open beyond close().
+        for one in (self.udp, self.listener):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # Not connected, as UDP never is, or closed before: its thread is woken all the same.
+            one.close()
 
     def serve_udp(self):
         while True:
             try:
                 data, client = self.udp.recvfrom(65535)
             except OSError:
+                return
+            if not data:
                 return
             threading.Thread(target=self.answer_udp, args=(data, client), daemon=True).start()
 

@@ -6,8 +6,7 @@ Whatever is in the way is said in `tracking`, and weighs nothing on the records,
 import mail
 import rest
 from case import LINKS, Case, side_by_side as load_tests  # noqa: F401
-from knot import free_port
-from nginx import Authority, Nginx, forward
+from nginx import Authority, Nginx, forward, free_port
 from server import TARGET
 from support import until
 
