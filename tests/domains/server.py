@@ -87,9 +87,9 @@ class Clock:
 
     def set(self, ahead):
         """How many seconds it is ahead of ours."""
-        self.ahead = ahead
+        self.ahead = round(ahead)
         new = self.file.with_suffix(".new")
-        new.write_text(f"{ahead:+d}\n")
+        new.write_text(f"{self.ahead:+d}\n")
         new.replace(self.file)
 
     def go_on(self, seconds):
