@@ -51,6 +51,16 @@ def silent(_query):
     return None
 
 
+def late(seconds):
+    """The answer as it is now, given later."""
+    def fault(query):
+        answer = query.forward()
+        time.sleep(seconds)
+        return answer
+
+    return fault
+
+
 def truncated(query):
     """Over UDP the question and nothing else; TCP has all."""
     return query.forward() if query.tcp else packet.reply(query.data, flags=packet.RA | packet.TC)

@@ -3,6 +3,8 @@
 The set that governs a host is its own, with CNAMEs followed, else that of the nearest name above it that has one.
 """
 
+import time
+
 import resolver
 import rest
 from case import LINKS, Case, side_by_side as load_tests  # noqa: F401
@@ -271,6 +273,25 @@ class NotKnown(Base):
         fetched = until("the set to be read", lambda: (now := rest.fetch(server, domain)) and self.shown(now) and now,
                         20)
         self.assertEqual(self.shown(fetched)[:2], ("example.com", VALUE))
+
+    def test_silence_about_sets_does_not_hold_up_the_rest(self):
+        self.dns.zone("example.com", LINKS)
+        self.resolver.fail(resolver.silent, kind="CAA")
+        server = self.acme()
+        began = time.monotonic()
+        domain = rest.create(server, "example.com")
+        self.assertLess(time.monotonic() - began, 5)
+        domain = rest.verify(server, domain)
+        self.assertLess(time.monotonic() - began, 8)
+        said = set()
+
+        def verified():
+            now = rest.record(rest.fetch(server, domain))
+            said.add(now.get("found", ""))
+            return now["status"] == "verified"
+
+        until("the record that is there", verified, 40)
+        self.assertFalse([words for words in said if "nobody asked" in words], "somebody did")
 
     def test_a_set_that_udp_cannot_carry_without_tcp(self):
         self.dns.zone("example.com", LINKS, f"@ CAA {VALUE}")

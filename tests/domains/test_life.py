@@ -1,6 +1,10 @@
 """A domain's life: from nothing to verified, to missing, to failed, and back; by itself, and over restarts."""
 
+import concurrent.futures
+import time
+
 import mail
+import resolver
 import rest
 from case import DAY, HOUR, LINKS, Case, side_by_side as load_tests  # noqa: F401
 from server import TARGET
@@ -71,6 +75,35 @@ class Beginning(Case):
         rest.update(server, domain, open_tracking=False, click_tracking=True)
         sent = mail.send(server, self.smarthost, "example.com")
         self.assertEqual((sent.host, bool(sent.pixel)), (HOST, False))
+
+
+class Asking(Case):
+    def test_a_check_asked_for_during_another_is_made(self):
+        """What the first one finds is older than the question: it is no answer to it."""
+        self.dns.zone("example.com", LINKS)
+        server = self.relay()
+        domain = self.verified(server)
+        self.resolver.fail(resolver.late(1.5), HOST)
+        since = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            first = pool.submit(rest.verify, server, domain)
+            until("the first question", lambda: self.resolver.asked(HOST, since=since))
+            # By now the record is on its way to the relay, and here it goes.
+            time.sleep(0.5)
+            self.dns.zone("example.com")
+            rest.verify(server, domain)
+            first.result()
+        self.resolver.heal(HOST)
+        self.wait_for(server, domain, "temporary_failure", seconds=10)
+
+    def test_many_ask_at_once(self):
+        self.dns.zone("example.com", LINKS)
+        server = self.relay()
+        domain = rest.create(server, "example.com")
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            seen = list(pool.map(lambda _: rest.verify(server, domain), range(40)))
+        self.assertEqual({rest.status(one) for one in seen}, {"verified"})
+        self.assertLess(len(self.resolver.asked(HOST, "CNAME")), 100)
 
 
 class Restarts(Case):

@@ -79,8 +79,8 @@ class Unknown(Case):
         rest.verify(server, verified)
         for days in (1, 4, 8):
             self.clock.set(days * DAY)
-            server.restart()
             since = time.monotonic()
+            server.restart()
             now = rest.verify(server, verified)
             until("a question", lambda since=since: self.resolver.asked(HOST, since=since))
             self.assertEqual((now["status"], rest.status(now)), ("verified", "verified"))
