@@ -5,8 +5,11 @@ use crate::mail::DomainName;
 /// The CAA records that govern a host, all at one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaaSet {
-    /// Where they stand: the host, a name above it, or the end of a CNAME chain from one of these.
-    pub name: DomainName,
+    /// Where they stand, in lower case without a final dot: the host, a name above it, or the end of a CNAME chain from
+    /// one of these.
+    pub name: String,
+    /// The chain from the host itself led there: to the target of all tracking hosts, which is the operator's.
+    pub at_target: bool,
     pub properties: Vec<CaaProperty>,
 }
 
@@ -86,7 +89,7 @@ mod tests {
             tag: (*tag).to_owned(),
             value: value.as_bytes().to_vec(),
         };
-        CaaSet { name: DomainName::parse("example.com").unwrap(), properties: records.iter().map(property).collect() }
+        CaaSet { name: "example.com".to_owned(), at_target: false, properties: records.iter().map(property).collect() }
     }
 
     #[test]

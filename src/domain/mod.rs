@@ -212,10 +212,11 @@ impl SenderDomain {
         self.subdomains.iter().filter_map(move |s| Some((s.due(demand, by_acme, now)?, s)))
     }
 
-    /// Takes in what a look at one of its hosts has brought. A look at what has gone meanwhile changes nothing.
-    pub fn checked(&mut self, host: &DomainName, finding: &Finding, expected: &Expected, demand: Demand, now: u64) {
-        let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == *host) else { return };
-        subdomain.judge(finding, expected, now);
+    /// Takes in what a look at one of its hosts has brought, which was `looked_at` as the look began. One at what has
+    /// gone meanwhile, or for which there is a newer request, changes nothing.
+    pub fn checked(&mut self, looked_at: &Subdomain, finding: &Finding, expected: &Expected, demand: Demand, now: u64) {
+        let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == looked_at.host) else { return };
+        subdomain.judge(finding, expected, looked_at.looks.asked, now);
         self.settle(demand);
     }
 

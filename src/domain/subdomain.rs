@@ -33,7 +33,7 @@ pub struct Subdomain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaaRecord {
     /// Where the set stands that governs the host.
-    pub name: DomainName,
+    pub name: String,
     pub record: Record,
 }
 
@@ -44,6 +44,11 @@ pub struct Looks {
     pub at: Option<u64>,
     /// The next one.
     pub next: Option<u64>,
+    /// How often somebody has asked for one, and how many of these requests the last one had seen.
+    #[serde(default)]
+    pub asked: u32,
+    #[serde(default)]
+    pub answered: u32,
     /// Looks since something changed.
     pub count: u32,
     /// What was there instead of the CNAME, and of the CAA record.
@@ -160,6 +165,7 @@ impl Subdomain {
             self.looks.count = 0;
         }
         self.looks.next = Some(now);
+        self.looks.asked = self.looks.asked.wrapping_add(1);
     }
 
     /// Back from an earlier time: it is verified anew before it is used.
@@ -170,11 +176,18 @@ impl Subdomain {
         }
         self.by_operator = None;
         (self.accepted, self.refused) = (None, None);
-        self.looks = Looks::default();
+        // The count goes on, so that a look that began before is known by it.
+        let asked = self.looks.asked.wrapping_add(1);
+        self.looks = Looks { asked, answered: asked, ..Looks::default() };
     }
 
-    /// Takes in what a look has brought, and sets the time of the next one.
-    pub(super) fn judge(&mut self, finding: &Finding, expected: &Expected, now: u64) {
+    /// Takes in what a look has brought that began when so many had been `asked` for, and sets the time of the next one.
+    /// One that somebody asked for meanwhile is still to come, and will say more.
+    pub(super) fn judge(&mut self, finding: &Finding, expected: &Expected, asked: u32, now: u64) {
+        if self.looks.asked != asked {
+            return;
+        }
+        self.looks.answered = asked;
         let before = (self.cname, self.caa.as_ref().map(|caa| caa.record));
         self.cname = self.cname.judged(finding.cname_evidence(), now);
         self.judge_caa(finding, expected, now);
@@ -198,8 +211,7 @@ impl Subdomain {
         }
         let (evidence, denying) = finding.caa_evidence(&expected.caa_issuer);
         self.caa_seen |= evidence != Evidence::Unknown;
-        // A set elsewhere than at the host or above it stands at the CNAME's target: the operator's affair.
-        let ours = denying.filter(|set| self.host.is_within(&set.name));
+        let ours = denying.filter(|set| !set.at_target);
         match (&mut self.caa, ours) {
             (Some(caa), Some(set)) => {
                 caa.name = set.name.clone();

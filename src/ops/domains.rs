@@ -156,7 +156,7 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
     });
     asked.await?;
     wait_for(ops, patience, |settings| {
-        let looked = |s: &domain::Subdomain| s.looks.at.is_some_and(|at| at >= now);
+        let looked = |s: &domain::Subdomain| s.looks.answered == s.looks.asked;
         settings.domain(id).is_none_or(|domain| domain.subdomains().iter().all(looked))
     })
     .await;
@@ -183,13 +183,13 @@ async fn wait_for(ops: &Ops, patience: Duration, done: impl Fn(&Snapshot) -> boo
     let _ = tokio::time::timeout(patience, wait).await;
 }
 
-/// Takes in what a look at a host of this domain has brought, at `looked_at`.
+/// Takes in what a look at a host of this domain has brought, which was `looked_at` as it began at `began`.
 pub async fn domain_checked(
     ops: &Ops,
     id: Uuid,
-    host: &DomainName,
+    looked_at: &domain::Subdomain,
     finding: &Finding,
-    looked_at: u64,
+    began: u64,
 ) -> Result<(), OpError> {
     let terms = ops.terms.load_full();
     let (before, after) = ops
@@ -199,7 +199,7 @@ pub async fn domain_checked(
                 return Ok::<_, OpError>((vec![], (None, None)));
             };
             let before = Standing::of(&domain, &terms);
-            domain.checked(host, finding, &terms.expected, terms.demand, looked_at);
+            domain.checked(looked_at, finding, &terms.expected, terms.demand, began);
             let after = Standing::of(&domain, &terms);
             Ok((vec![Change::Domain(domain)], (Some(before), Some(after))))
         })

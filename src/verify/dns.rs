@@ -101,7 +101,8 @@ impl Dns {
             let parent = name.split_once('.').map(|(_, parent)| parent);
             match self.records(name, RecordType::CAA).await {
                 Ok(records) => {
-                    if let Some(set) = caa_set(&records) {
+                    if let Some(mut set) = caa_set(&records) {
+                        set.at_target = name == host.as_str() && set.name != name;
                         return Ok(Some(set));
                     }
                 }
@@ -172,12 +173,7 @@ fn caa_set(records: &[Record]) -> Option<CaaSet> {
         let property = CaaProperty { critical: caa.issuer_critical, tag: caa.tag.clone(), value: caa.value.clone() };
         match &mut set {
             Some(set) => set.properties.push(property),
-            // Names of the top have no dot, and names with other characters are nobody's host.
-            None => {
-                let name =
-                    DomainName::parse(&plain(&record.name)).or_else(|_| DomainName::parse("invalid.invalid")).ok()?;
-                set = Some(CaaSet { name, properties: vec![property] });
-            }
+            None => set = Some(CaaSet { name: plain(&record.name), at_target: false, properties: vec![property] }),
         }
     }
     set

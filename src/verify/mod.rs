@@ -100,7 +100,7 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
 async fn look(looker: Arc<Looker>, domain: DomainName, subdomain: Subdomain, site: Site) {
     let started = clock::unix_ms();
     let finding = looker.find(&domain, &subdomain).await;
-    if let Err(e) = ops::domain_checked(&looker.ops, site.id, &site.host, &finding, started).await {
+    if let Err(e) = ops::domain_checked(&looker.ops, site.id, &subdomain, &finding, started).await {
         tracing::error!(host = %site.host, "what DNS says could not be written down: {e}");
         tokio::time::sleep(WRITE_PAUSE).await;
     }
@@ -120,7 +120,7 @@ impl Looker {
         };
         let mut finding = Finding { cname, caa, browser: Browser::NotAsked };
         if let (_, Some(set)) = finding.caa_evidence(&terms.expected.caa_issuer)
-            && !host.is_within(&set.name)
+            && set.at_target
         {
             let issuer = &terms.expected.caa_issuer;
             tracing::warn!(%host, "the CAA records at {} do not name {issuer}: no certificate can be had", set.name);
