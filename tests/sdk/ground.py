@@ -33,8 +33,8 @@ NODE_MODULES = (TARGET / "tools" / "node" / "node_modules").resolve()
 class Server(Relay):
     """A relay with its API; `api` is its base without a slash at the end."""
 
-    def __init__(self, folder, smarthost, listeners, settings):
-        super().__init__(folder, smarthost, listeners, settings)
+    def start(self):
+        super().start()
         (port,) = re.findall(r"API listens.*127\.0\.0\.1:(\d+)", self.log())
         self.port, self.api = int(port), f"http://127.0.0.1:{port}"
 
@@ -44,9 +44,10 @@ class Server(Relay):
 
 
 class Ground(contextlib.ExitStack):
-    """Runs until it is closed. `key` is a token with full access; `settings` are sections of the configuration."""
+    """Runs until it is closed. `key` is a token with full access; `settings` are sections of the configuration, and
+    `environment` is what the server has besides ours."""
 
-    def __init__(self, settings=None, listeners=(TRUSTED,)):
+    def __init__(self, settings=None, listeners=(TRUSTED,), environment=None):
         super().__init__()
         with contextlib.ExitStack() as unwinding:
             made = unwinding.enter_context(tempfile.TemporaryDirectory(prefix="trackpost-sdk-"))
@@ -60,7 +61,8 @@ class Ground(contextlib.ExitStack):
                         "tracking": {"cname_target": CNAME_TARGET}}
             for name, keys in (settings or {}).items():
                 sections[name] = sections.get(name, {}) | keys
-            self.server = Server(self.folder / "relay", self.smarthost.port, listeners, sections)
+            self.server = Server(self.folder / "relay", self.smarthost.port, listeners, sections,
+                                 environment)
             unwinding.callback(self.server.stop)
             self.key = self.server.key()
             self.push(unwinding.pop_all())
