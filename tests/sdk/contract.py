@@ -114,7 +114,7 @@ def domain(value, records=True, created=False):
 
 def record(value):
     required = {name: STRING for name in ("record", "name", "type", "value", "ttl", "status")}
-    fields(value, required, {"found": STRING, "next_check_at": STRING})
+    fields(value, required, {"found": STRING, "next_check_at": STRING, "by_operator": BOOLEAN, "earlier": BOOLEAN})
     ask(value["ttl"] == "Auto", "ttl", value)
     ask(value["status"] in RECORD_STATUS, "status", value)
     ask(RECORD_TYPES.get(value["record"]) == value["type"], "type", value)
@@ -163,7 +163,8 @@ def new_key(value):
 
 def key(value):
     """A key within a list: never its token."""
-    fields(value, {"id": STRING, "name": STRING, "created_at": STRING, "last_used_at": (STRING, None)})
+    required = {"id": STRING, "name": STRING, "created_at": STRING, "last_used_at": (STRING, None)}
+    fields(value, required, {"permission": STRING, "domains": LIST})
     ask(UUID.match(value["id"]), "id", value)
     for name in ("created_at", "last_used_at"):
         if value[name]:

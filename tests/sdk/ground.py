@@ -6,12 +6,15 @@ loopback, on ports of the system's choice, in a folder that is removed at the en
 
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 import re
 import smtplib
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 # Behind this folder, so that what is here is found first, and tests/peers before what has the same name elsewhere.
@@ -37,6 +40,14 @@ class Server(Relay):
         super().start()
         (port,) = re.findall(r"API listens.*127\.0\.0\.1:(\d+)", self.log())
         self.port, self.api = int(port), f"http://127.0.0.1:{port}"
+        # What is ready to take mail may still be opening its store.
+        until("the store to be open", self.is_whole)
+
+    def is_whole(self):
+        try:
+            return urllib.request.urlopen(f"{self.api}/readyz", timeout=DEADLINE).status == 200
+        except urllib.error.HTTPError:
+            return False
 
     def key(self, *options, permission="full_access"):
         """The token of a new API key."""
@@ -70,12 +81,23 @@ class Ground(contextlib.ExitStack):
     def send(self, sender, recipient, message, login=None):
         """One message over SMTP; its queue id, which is the API's `email_id`."""
         with smtplib.SMTP("127.0.0.1", self.server.ports[0], "client.example.com", timeout=DEADLINE) as client:
+            client.ehlo()
             if login:
                 client.login("resend", login)
             for code, reply in (client.mail(sender), client.rcpt(recipient), client.data(message)):
                 if code != 250:
                     raise smtplib.SMTPResponseException(code, reply)
         return re.search(rb"queued as (\S+)", reply)[1].decode()
+
+    def known(self, *ids):
+        """Waits till the API lists these e-mails, which it does some time after they were accepted."""
+        request = urllib.request.Request(f"{self.server.api}/emails?limit=100",
+                                         headers={"Authorization": f"Bearer {self.key}"})
+
+        def listed():
+            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+                return {one["id"] for one in json.load(answer)["data"]}
+        until(f"the API to list {ids}", lambda: listed() >= set(ids))
 
     def arrived(self, recipient):
         """The message as the smarthost took it for this recipient, once it has."""

@@ -12,7 +12,7 @@ MIB = 1 << 20
 CONTROLS = ("\r", "\n", "\r\n", "\0", "\t", "\x7f")
 # Bodies that are no JSON, or that only a reader without bounds would take.
 NO_JSON = {
-    "nothing": b"", "a word": b"name", "cut off": b'{"name": "cut.example.com"', "one too many": b'{"name": "a"}}',
+    "a word": b"name", "cut off": b'{"name": "cut.example.com"', "one too many": b'{"name": "a"}}',
     "comment": b'{"name": "a.example.com" /* no */}', "single quotes": b"{'name': 'a.example.com'}",
     "not UTF-8": b'{"name": "\xff\xfe.example.com"}', "UTF-16": '{"name": "a.example.com"}'.encode("utf-16"),
     "NUL": b'{"name": "a.example.com"}\0', "line end in a string": b'{"name": "a\n.example.com"}',
@@ -20,9 +20,9 @@ NO_JSON = {
     "brackets": b"[" * 100_000, "braces": b'{"name":' * 100_000, "nested": b"[" * 50_000 + b"]" * 50_000,
     "hidden": b'{"name": "deep.example.com", "extra": ' + b"[" * 400_000 + b"]" * 400_000 + b"}",
     "just too large": b'{"name": "large.example.com", "extra": "' + b"x" * MIB + b'"}',
-    "10 MB": b'{"name": "' + b"x" * (10 * MIB) + b'"}',
+    "10 MB": b'{"name": "' + b"x" * (10 * MIB) + b'"}', "a number that no type holds": b"9" * 5000,
 }
-NO_OBJECT = {"null": b"null", "true": b"true", "number": b"7", "huge number": b"9" * 5000, "string": b'"name"',
+NO_OBJECT = {"null": b"null", "true": b"true", "number": b"7", "string": b'"name"',
              "list": b"[]", "list of objects": b'[{"name": "a.example.com"}]'}
 
 
@@ -42,18 +42,18 @@ class BadInput(unittest.TestCase):
         return contract.read(call(self.ground.server, self.ground.key, method, path, value), status)
 
     def state(self):
-        domains = self.ok("GET", "/domains")["data"]
-        return domains, self.ok("GET", f"/domains/{self.id}"), self.ok("GET", "/api-keys")["data"]
+        """But for when a key was used last, since these requests are uses as well."""
+        keys = [(one["id"], one["name"]) for one in self.ok("GET", "/api-keys")["data"]]
+        return self.ok("GET", "/domains"), self.ok("GET", f"/domains/{self.id}"), keys
 
     def refused(self, shown, method, path, value=None, body=None, status=422, error="validation_error", key=None):
         with self.subTest(shown):
             answer = call(self.ground.server, key or self.ground.key, method, path, value, body)
+            before, self.before = self.before, self.state()
             told = contract.read(answer, status, error)
             self.assertLess(len(told["message"]), 1000)
             self.assertFalse(set(told["message"]) & set(CONTROLS))
-            after = self.state()
-            # The key that asks has been used again.
-            self.assertEqual((after[0], after[1], len(after[2])), (self.before[0], self.before[1], len(self.before[2])))
+            self.assertEqual(self.before, before)
 
     def create(self, shown, value, **expected):
         self.refused(shown, "POST", "/domains", value, **expected)
@@ -63,7 +63,7 @@ class BadInput(unittest.TestCase):
 
     def test_names_that_are_no_domain(self):
         names = [
-            "", " ", ".", "..", "example", "localhost", "example..com", ".example.com", "exa mple.com",
+            " ", ".", "..", "example", "localhost", "example..com", ".example.com", "exa mple.com",
             "-a.example.com", "a-.example.com", "a_b.example.com", "_dmarc.example.com", "*.example.com",
             "a@example.com", "a/b.example.com", "http://example.com", "example.com:25", "example.com/path",
             "exa%6dple.com", "a,b.example.com", "example.com;", "<a.example.com>", '"a".example.com',
@@ -74,7 +74,7 @@ class BadInput(unittest.TestCase):
             self.create(repr(name), {"name": name})
 
     def test_public_suffixes(self):
-        for name in ("com", "org", "co.uk", "CO.UK", "github.io", "com.au", "xn--p1ai", "рф", "kawasaki.jp"):
+        for name in ("com", "org", "co.uk", "CO.UK", "com.au", "xn--p1ai", "рф", "a.kawasaki.jp"):
             self.create(name, {"name": name})
 
     def test_addresses(self):
@@ -96,7 +96,7 @@ class BadInput(unittest.TestCase):
     def test_name_of_another_type(self):
         for name in (7, 1.5, True, [], ["a.example.com"], {}, {"name": "a.example.com"}):
             self.create(repr(name), {"name": name})
-        for value in ({}, {"name": None}, {"Name": "a.example.com"}, {"domain": "a.example.com"}):
+        for value in ({}, {"name": ""}, {"name": None}, {"Name": "a.example.com"}, {"domain": "a.example.com"}):
             self.create(str(value), value, error="missing_required_field")
 
     def test_two_domains_of_the_same_name(self):
