@@ -54,8 +54,6 @@ pub struct Origin<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     pub key: Uuid,
-    /// It may send mail of this From domain alone.
-    pub domain: Option<DomainName>,
 }
 
 /// Why a message is not taken.
@@ -65,8 +63,8 @@ pub enum Refusal {
     Loop,
     /// Nobody set up the domain of its From header.
     UnknownDomain,
-    /// The From header names another domain than the key is tied to.
-    OtherDomain(DomainName),
+    /// The From header names another domain than those that the key is tied to.
+    OtherDomain(Vec<DomainName>),
     /// The key was revoked after the client authenticated.
     KeyRevoked,
     QueueFull,
@@ -96,12 +94,10 @@ impl Intake {
         }
         let settings = self.settings.snapshot();
         if let Some(login) = origin.login {
-            if !settings.api_keys.contains_key(&login.key) {
-                return Err(Refusal::KeyRevoked);
-            }
-            let is_own = |domain: &DomainName| facts.from_domain.as_ref() == Some(domain) && !facts.from_others;
-            if let Some(domain) = login.domain.as_ref().filter(|domain| !is_own(domain)) {
-                return Err(Refusal::OtherDomain(domain.clone()));
+            let Some(key) = settings.api_keys.get(&login.key) else { return Err(Refusal::KeyRevoked) };
+            let own = facts.from_domain.as_ref().filter(|_| !facts.from_others);
+            if !key.sends_for(own) {
+                return Err(Refusal::OtherDomain(key.domains.iter().map(|tie| tie.name.clone()).collect()));
             }
         }
         let is_known = facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain));
@@ -216,11 +212,17 @@ impl Refusal {
             Self::UnknownDomain => {
                 Reply::new(550, Enhanced(5, 7, 1), "The domain of the From header is not set up here")
             }
-            Self::OtherDomain(domain) => Reply::with_text(
-                550,
-                Enhanced(5, 7, 1),
-                format!("This API key may send mail from {domain} alone, and the From header names another"),
-            ),
+            Self::OtherDomain(domains) => {
+                // A reply is one line, however many there are.
+                let named: Vec<_> = domains.iter().take(3).map(DomainName::as_str).collect();
+                let more = if domains.len() > 3 { " and others" } else { "" };
+                let names = format!("{}{more}", named.join(", "));
+                Reply::with_text(
+                    550,
+                    Enhanced(5, 7, 1),
+                    format!("This API key may send mail from {names} alone, and the From header names another"),
+                )
+            }
             Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),
             Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
             Self::DiskFull => Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage, try again later"),

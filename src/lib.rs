@@ -80,7 +80,8 @@
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
 //! | [`tls`] | certificates from files, taken anew when they change |
-//! | [`admin`], [`api`] | the socket of the command line; what HTTP clients ask about the relay |
+//! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
+//! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
 //! | [`health`] | whether log and store work, found by trying |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |
@@ -119,6 +120,7 @@ pub mod outbound;
 pub mod recorder;
 pub mod tls;
 pub mod track;
+pub mod verify;
 
 // The program.
 pub mod cli;

@@ -53,9 +53,53 @@ pub struct ApiKey {
     /// SHA-256 of the token, hex. The token has 256 random bits, so no salt and no slow hash is needed.
     pub token_sha256: String,
     pub permission: Permission,
-    /// The key is good for this sender domain alone.
-    pub domain: Option<DomainName>,
+    /// The key is good for these sender domains alone; empty: for all.
+    #[serde(default)]
+    pub domains: Vec<Tie>,
     pub created_at: u64,
+    /// When it was last used, within [`USE_STEP_MS`].
+    #[serde(default)]
+    pub last_used_at: Option<u64>,
+    /// How a tie was stored before there could be several: resolved when settings are read.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "domain")]
+    name_alone: Option<DomainName>,
+}
+
+/// A sender domain that a key is tied to. Mail may be sent for the name, also while the domain is not set up; settings,
+/// mail and events are seen of this very domain, not of one that is added later under its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tie {
+    pub id: Uuid,
+    pub name: DomainName,
+}
+
+/// Uses of a key within this time of each other are not told apart, so that reading does not become writing.
+pub const USE_STEP_MS: u64 = 3_600_000;
+
+impl ApiKey {
+    /// A key that was never used.
+    pub fn new(id: Uuid, name: String, token: &str, permission: Permission, domains: Vec<Tie>, now: u64) -> Self {
+        let token_sha256 = token_digest(token);
+        Self { id, name, token_sha256, permission, domains, created_at: now, last_used_at: None, name_alone: None }
+    }
+
+    /// Whether it may see and change this domain.
+    pub fn reaches(&self, domain: &SenderDomain) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|tie| tie.id == domain.id)
+    }
+
+    /// Whether it may send mail whose From header names this domain.
+    pub fn sends_for(&self, domain: Option<&DomainName>) -> bool {
+        self.domains.is_empty() || domain.is_some_and(|domain| self.domains.iter().any(|tie| tie.name == *domain))
+    }
+
+    fn resolved(mut self, domains: &BTreeMap<DomainName, SenderDomain>) -> Self {
+        if let Some(name) = self.name_alone.take() {
+            let id = domains.get(&name).map_or(Uuid::nil(), |domain| domain.id);
+            self.domains.push(Tie { id, name });
+        }
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +150,8 @@ impl Settings {
                 }
             }
         }
+        let keys = std::mem::take(&mut snapshot.api_keys);
+        snapshot.api_keys = keys.into_iter().map(|(id, key)| (id, key.resolved(&snapshot.domains))).collect();
         let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
         (Self { current, log, changed, turn: tokio::sync::Mutex::default() }, unreadable)
     }
@@ -146,7 +192,31 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Notes that a key was used, at most once in [`USE_STEP_MS`]. A log that cannot be written is no reason to
+    /// refuse the key.
+    pub async fn note_use(&self, id: Uuid, now: u64) {
+        let is_old = |key: &ApiKey| key.last_used_at.is_none_or(|at| now >= at.saturating_add(USE_STEP_MS));
+        if !self.snapshot().api_keys.get(&id).is_some_and(is_old) {
+            return;
+        }
+        let noted = self.change(|settings| {
+            let key = settings.api_keys.get(&id).filter(|key| is_old(key)).cloned();
+            let change = key.map(|key| Change::ApiKey(ApiKey { last_used_at: Some(now), ..key }));
+            Ok::<_, AppendError>((change.into_iter().collect(), ()))
+        });
+        if let Err(e) = noted.await {
+            tracing::debug!("the use of a key was not noted: {e}");
+        }
+    }
+}
+
 impl Snapshot {
+    /// The sender domain with this id.
+    pub fn domain(&self, id: Uuid) -> Option<&SenderDomain> {
+        self.domains.values().find(|domain| domain.id == id)
+    }
+
     /// The API key that `token` is. Takes the same time whether and where it is found.
     pub fn find_api_key(&self, token: &str) -> KeyLookup {
         let digest = token_digest(token);
@@ -236,13 +306,8 @@ mod tests {
 
     #[test]
     fn a_token_is_found_by_its_digest() {
-        let key = |n: u128, token: &str| ApiKey {
-            id: Uuid::from_u128(n),
-            name: "app".into(),
-            token_sha256: token_digest(token),
-            permission: Permission::SendingAccess,
-            domain: None,
-            created_at: 0,
+        let key = |n: u128, token: &str| {
+            ApiKey::new(Uuid::from_u128(n), "app".into(), token, Permission::SendingAccess, Vec::new(), 0)
         };
         let mut settings = Snapshot::default();
         settings.apply(Change::ApiKey(key(1, "re_one")));
@@ -262,14 +327,8 @@ mod tests {
         let mut domain = SenderDomain::new(name.clone(), Uuid::from_u128(1), 5);
         domain.set_subdomain("links", 6).unwrap();
         domain.verify_by_operator(7).unwrap();
-        let key = ApiKey {
-            id: Uuid::from_u128(2),
-            name: "app".into(),
-            token_sha256: "00".into(),
-            permission: Permission::SendingAccess,
-            domain: Some(name.clone()),
-            created_at: 8,
-        };
+        let ties = vec![Tie { id: Uuid::from_u128(1), name: name.clone() }];
+        let key = ApiKey::new(Uuid::from_u128(2), "app".into(), "re_a", Permission::SendingAccess, ties, 8);
         for change in [
             Change::Domain(domain.clone()),
             Change::Removed(domain),
@@ -283,5 +342,19 @@ mod tests {
         }
         assert_eq!(decode("domain/example.com", b"{"), None);
         assert_eq!(decode("later/thing", b"1"), None);
+    }
+
+    #[test]
+    fn a_tie_of_an_earlier_version_is_resolved() {
+        let name = DomainName::parse("example.com").unwrap();
+        let stored = r#"{"id":"00000000-0000-0000-0000-000000000002","name":"app","token_sha256":"00",
+            "permission":"sending_access","domain":"example.com","created_at":8}"#;
+        let key: ApiKey = serde_json::from_str(stored).unwrap();
+        let domain = SenderDomain::new(name.clone(), Uuid::from_u128(1), 5);
+        let there = key.clone().resolved(&[(name.clone(), domain.clone())].into());
+        assert!(there.reaches(&domain) && there.sends_for(Some(&name)) && !there.sends_for(None));
+        let gone = key.resolved(&BTreeMap::new());
+        assert!(!gone.reaches(&domain) && gone.sends_for(Some(&name)));
+        assert!(!serde_json::to_string(&gone).unwrap().contains("\"domain\""));
     }
 }

@@ -48,6 +48,8 @@ pub struct TokenKey {
 struct Purposes {
     click: Keyed,
     open: Keyed,
+    /// Shows that a host leads to us; no token.
+    probe: Keyed,
 }
 
 impl Purposes {
@@ -58,12 +60,13 @@ impl Purposes {
             hkdf.expand(purpose.as_bytes(), &mut okm).expect("32 bytes is a legal length for HKDF-SHA256");
             Keyed::new_from_slice(&okm).expect("HMAC takes keys of any length")
         };
-        Self { click: keyed("trackpost token 1 click"), open: keyed("trackpost token 1 open") }
+        let (click, open) = (keyed("trackpost token 1 click"), keyed("trackpost token 1 open"));
+        Self { click, open, probe: keyed("trackpost probe 1") }
     }
 
     fn bound_to(&self, host: &[u8]) -> Self {
         let bind = |state: &Keyed| state.clone().chain_update(host).chain_update([0]);
-        Self { click: bind(&self.click), open: bind(&self.open) }
+        Self { click: bind(&self.click), open: bind(&self.open), probe: bind(&self.probe) }
     }
 }
 
@@ -92,6 +95,13 @@ pub struct Signer {
 impl Signer {
     pub fn new(key: &TokenKey) -> Self {
         Self { id: key.id, purposes: Purposes::derive(key) }
+    }
+
+    /// The answer that only holders of the key have for this host and nonce, as text. Which host leads to us is found
+    /// out with it; it opens nothing.
+    pub fn probe(&self, host: &str, nonce: &str) -> String {
+        let state = self.purposes.probe.clone().chain_update(host).chain_update([0]).chain_update(nonce);
+        URL_SAFE_NO_PAD.encode(state.finalize().into_bytes())
     }
 
     /// Binds the signer to a tracking host; made once and used for many tokens.

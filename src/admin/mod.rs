@@ -9,7 +9,7 @@ mod trial;
 use crate::event::Event;
 use crate::intake::Intake;
 use crate::mail::QueueId;
-use crate::ops::{self, DomainUpdate, NewDomain, NewKey, OpError, Ops};
+use crate::ops::{self, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +30,14 @@ use tokio::task::JoinSet;
 #[serde(rename_all = "kebab-case", tag = "do", content = "with")]
 pub enum Request {
     DomainAdd(NewDomain),
-    DomainUpdate(DomainUpdate),
+    DomainUpdate {
+        name: String,
+        update: DomainUpdate,
+    },
+    DomainVerify {
+        name: String,
+        how: Verify,
+    },
     DomainRemove(String),
     DomainShow(String),
     DomainList,
@@ -76,6 +83,8 @@ enum Answer {
 
 /// Longest request, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
+/// How long the answer waits for a look at DNS.
+const CHECK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -173,9 +182,14 @@ async fn answer(
 async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, OpError> {
     Ok(match request {
         Request::DomainAdd(new) => json!(ops::domain_add(ops, new).await?),
-        Request::DomainUpdate(update) => json!(ops::domain_update(ops, update).await?),
-        Request::DomainRemove(name) => json!(ops::domain_remove(ops, &name).await?),
-        Request::DomainShow(name) => json!(ops::domain_show(ops, &name)?),
+        Request::DomainUpdate { name, update } => {
+            json!(ops::domain_update(ops, ops::domain_id(ops, &name)?, update).await?)
+        }
+        Request::DomainVerify { name, how } => {
+            json!(ops::domain_verify(ops, ops::domain_id(ops, &name)?, how, CHECK_PATIENCE).await?)
+        }
+        Request::DomainRemove(name) => json!(ops::domain_remove(ops, ops::domain_id(ops, &name)?).await?),
+        Request::DomainShow(name) => json!(ops::domain_show(ops, ops::domain_id(ops, &name)?)?),
         Request::DomainList => json!(ops::domain_list(ops)),
         Request::KeyCreate(new) => json!(ops::key_create(ops, new).await?),
         Request::KeyList => json!(ops::key_list(ops)),

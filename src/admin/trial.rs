@@ -1,6 +1,7 @@
 //! `trackpost test`: one message through everything, and what became of it.
 
 use crate::clock;
+use crate::domain::Demand;
 use crate::intake::{Intake, Origin};
 use crate::mail::{Address, Body, Envelope, Protocol};
 use crate::ops::{self, MessageView, OpError, Ops};
@@ -19,7 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub async fn send(ops: &Ops, intake: &Intake, to: &str, from: Option<&str>) -> Result<MessageView, OpError> {
     let parse = |text: &str| Address::parse(text).map_err(|e| OpError::BadAddress(text.to_owned(), e));
     let to = parse(to)?;
-    let from = parse(&from.map_or_else(|| sender(&ops.settings.snapshot(), &intake.hostname), str::to_owned))?;
+    let from = parse(
+        &from
+            .map_or_else(|| sender(&ops.settings.snapshot(), ops.terms.load().demand, &intake.hostname), str::to_owned),
+    )?;
     let smtputf8 = !to.is_ascii() || !from.is_ascii();
     let bytes = compose(&from, &to, &intake.hostname);
     let envelope = Envelope {
@@ -52,8 +56,8 @@ pub async fn send(ops: &Ops, intake: &Intake, to: &str, from: Option<&str>) -> R
 }
 
 /// Where nobody names a sender: of a domain that is tracked, if there is one, so that there is something to see.
-fn sender(settings: &Snapshot, hostname: &str) -> String {
-    let tracked = settings.domains.values().find(|domain| domain.active_subdomain().is_some());
+fn sender(settings: &Snapshot, demand: Demand, hostname: &str) -> String {
+    let tracked = settings.domains.values().find(|domain| domain.active_subdomain(demand).is_some());
     let domain = tracked.map_or(hostname, |domain| domain.name.as_str());
     format!("postmaster@{domain}")
 }

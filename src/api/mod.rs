@@ -1,64 +1,238 @@
-//! What listens on `api.address`. So far: whether the relay lives, and whether it works.
+//! What listens on `api.address`: the REST API, its description, and whether the relay lives and works.
 //!
-//! | request | answer |
-//! | --- | --- |
-//! | `GET /healthz` | 200 while the process answers at all |
-//! | `GET /readyz` | 200 when log and store work, else 503; a line for each says what was found |
-//! | any other | 404 |
+//! The whole route table is [`routes`]. The wire contract is that of Resend's SDKs, which work with their base URL
+//! changed; what follows from it for every request stands here: slashes are collapsed, bodies are read whole within
+//! [`MAX_BODY`], every answer is JSON and says how often one may ask. Changes and look-ups are [`crate::ops`]'s.
 
-use crate::health::{self, Part};
-use crate::http::{Client, Handler, Request, Response, plain};
-use crate::spool::Log;
-use crate::store::MaybeStore;
+mod caller;
+mod domains;
+mod emails;
+mod error;
+mod health;
+mod input;
+mod keys;
+mod time;
+
+use crate::clock;
+use crate::http::{BodyError, Client, Handler, Request, Response, read_body};
+use crate::ops::Ops;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
 use bytes::Bytes;
-use http::header::ALLOW;
-use http::{HeaderValue, Method, StatusCode};
-use http_body_util::Full;
+use caller::{Caller, Limiter};
+use error::{ApiError, Kind};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
+use tower::ServiceExt;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-/// How long log and store may take to show that they work.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a request's body; a longer one is refused.
+pub const MAX_BODY: usize = 1024 * 1024;
+/// Of a body that is refused, so much is read and thrown away before the answer: a client that is still sending when
+/// the connection closes may never see it.
+const MAX_WASTE: usize = 32 * 1024 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// What the routes work on.
 pub struct Api {
-    pub log: Log,
-    pub store: MaybeStore,
+    pub ops: Arc<Ops>,
+    limiter: Option<Limiter>,
+    /// Made once.
+    description: Bytes,
 }
 
-impl Handler for Api {
-    async fn handle(&self, request: Request, _: Client) -> Response {
-        let known = matches!(request.uri().path(), "/healthz" | "/readyz");
-        if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
-        }
-        match request.uri().path() {
-            "/healthz" => plain(StatusCode::OK, "alive\n"),
-            "/readyz" => self.ready().await,
-            _ => plain(StatusCode::NOT_FOUND, "Nothing is here.\n"),
-        }
+/// The API as it is served.
+pub struct Served {
+    api: Arc<Api>,
+    router: Router,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "trackpost", description = "Sender domains, API keys and mail of an SMTP relay with tracking."),
+    modifiers(&WithKey),
+    components(schemas(error::ErrorBody)),
+    security(("key" = []))
+)]
+struct Description;
+
+struct WithKey;
+
+impl utoipa::Modify for WithKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("key", bearer);
     }
 }
 
-impl Api {
-    async fn ready(&self) -> Response {
-        let health = health::check(&self.log, &self.store, PATIENCE).await;
-        let (status, first) = match health.is_ready() {
-            true => (StatusCode::OK, "ready\n"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+/// The whole route table of the API proper.
+fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(domains::list, domains::create))
+        .routes(routes!(domains::get, domains::update, domains::delete))
+        .routes(routes!(domains::verify))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::rename, keys::delete))
+        .routes(routes!(emails::list))
+        .routes(routes!(emails::get))
+}
+
+impl Served {
+    /// `limit` is how many requests a second a key may make; `None`: as many as it likes.
+    pub fn new(ops: Arc<Ops>, limit: Option<NonZeroU32>) -> Self {
+        let (router, openapi) = routes().split_for_parts();
+        let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
+        let api = Arc::new(Api { ops, limiter: limit.map(Limiter::new), description });
+        let router = router
+            .route("/emails", axum::routing::post(emails::send))
+            .route("/emails/batch", axum::routing::post(emails::send))
+            .route("/openapi.json", get(describe))
+            .route("/healthz", get(health::alive))
+            .route("/readyz", get(health::ready))
+            .fallback(async || ApiError::new(Kind::NotFound, "The requested endpoint does not exist."))
+            .method_not_allowed_fallback(async || {
+                ApiError::new(Kind::MethodNotAllowed, "Method is not allowed for the requested path.")
+            })
+            .with_state(Arc::clone(&api));
+        Self { api, router }
+    }
+}
+
+async fn describe(State(api): State<Arc<Api>>) -> axum::response::Response {
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], api.description.clone()).into_response()
+}
+
+impl Handler for Served {
+    async fn handle(&self, request: Request, client: Client) -> Response {
+        let caller = Caller::of(request.headers(), &self.api.ops.settings.snapshot());
+        let watched = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let counted = self.api.limiter.as_ref().filter(|_| !watched).map(|limiter| limiter.count(&caller, &client));
+        let (headers, refused) = counted.unwrap_or_default();
+        if let Ok(key) = &caller.0 {
+            let (settings, id) = (Arc::clone(&self.api.ops.settings), key.id);
+            tokio::spawn(async move { settings.note_use(id, clock::unix_ms()).await });
+        }
+        let mut response = match refused {
+            Some(refused) => whole(refused.into_response()).await,
+            None => self.answer(request, caller).await,
         };
-        let text = format!("{first}log: {}\nstore: {}\n", said(&health.log), said(&health.store));
-        let mut response = plain(status, first);
-        *response.body_mut() = Full::new(Bytes::from(text));
+        for (name, value) in headers {
+            response.headers_mut().insert(name, HeaderValue::from(value));
+        }
+        if let Some(limiter) = self.api.limiter.as_ref().filter(|_| !watched)
+            && let Ok(policy) = HeaderValue::from_str(&limiter.policy())
+        {
+            response.headers_mut().insert(caller::POLICY, policy);
+        }
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 }
 
-fn said(part: &Part) -> &str {
-    match part {
-        Part::Works => "works",
-        Part::Fails(why) => why,
-        Part::Hangs => "does not answer",
+impl Served {
+    async fn answer(&self, request: Request, caller: Caller) -> Response {
+        let (mut head, body) = request.into_parts();
+        let body = match caller.0.is_ok() {
+            true => read_whole(body).await,
+            // Nothing is kept for those who have no key.
+            false => waste(body).await.map(|()| Bytes::new()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(refused) => return whole(refused.into_response()).await,
+        };
+        head.uri = collapsed(&head.uri).unwrap_or(head.uri);
+        head.extensions.insert(caller);
+        let request = http::Request::from_parts(head, Body::from(body));
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => whole(response).await,
+            Err(never) => match never {},
+        }
+    }
+}
+
+async fn read_whole(body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        waste(body).await?;
+        return Err(too_large());
+    }
+    match read_body(body, MAX_BODY, BODY_TIME).await {
+        Ok(body) => Ok(body),
+        Err(BodyError::TooLarge { .. }) => Err(too_large()),
+        Err(e) => Err(ApiError::new(Kind::Unreadable, format!("The {e}."))),
+    }
+}
+
+async fn waste(body: hyper::body::Incoming) -> Result<(), ApiError> {
+    let mut body = Limited::new(body, MAX_WASTE);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(BODY_TIME, all).await;
+    Ok(())
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Kind::Unreadable, format!("The request body is over {MAX_BODY} bytes."))
+}
+
+/// The target without doubled slashes and without one at its end: SDKs join base and path in their own ways.
+fn collapsed(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
+        return None;
+    }
+    let mut plain = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        plain.push('/');
+        plain.push_str(part);
+    }
+    if plain.is_empty() {
+        plain.push('/');
+    }
+    if let Some(query) = uri.query() {
+        plain.push('?');
+        plain.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(plain).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The answer with its body whole, which it is from the start.
+async fn whole(response: axum::response::Response) -> Response {
+    let (head, body) = response.into_parts();
+    match body.collect().await {
+        Ok(body) => Response::from_parts(head, Full::new(body.to_bytes())),
+        Err(_) => crate::http::plain(StatusCode::INTERNAL_SERVER_ERROR, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_are_collapsed() {
+        for (target, want) in [
+            ("/domains", None),
+            ("/", None),
+            ("//domains", Some("/domains")),
+            ("///domains//a/", Some("/domains/a")),
+            ("/domains/?limit=1", Some("/domains?limit=1")),
+            ("//", Some("/")),
+            ("http://h//domains?a=//b", Some("http://h/domains?a=//b")),
+        ] {
+            let got = collapsed(&target.parse().unwrap()).map(|uri| uri.to_string());
+            assert_eq!(got.as_deref(), want, "{target}");
+        }
     }
 }

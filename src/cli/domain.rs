@@ -2,7 +2,7 @@
 
 use super::{ask, print_json, table};
 use crate::admin::Request;
-use crate::ops::{DomainUpdate, DomainView, NewDomain};
+use crate::ops::{DomainUpdate, DomainView, NewDomain, RecordView, Verify};
 use clap::Subcommand;
 use serde_json::Value;
 use std::path::Path;
@@ -22,6 +22,9 @@ pub enum Command {
         /// Track clicks
         #[arg(long)]
         click: bool,
+        /// Never track copies for this address, or for a domain as @example.com; may be given several times
+        #[arg(long, value_name = "ADDR")]
+        exclude: Vec<String>,
         /// You vouch for it that the tracking host points here
         #[arg(long)]
         force_verified: bool,
@@ -33,7 +36,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one with its tracking hosts
+    /// Show one with its DNS records
     Show {
         name: String,
         #[arg(long)]
@@ -48,9 +51,25 @@ pub enum Command {
         open: Option<bool>,
         #[arg(long, value_name = "true|false")]
         click: Option<bool>,
+        /// Never track copies for these addresses, or domains as @example.com, in place of those excluded so far; ""
+        /// for nobody
+        #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+        exclude: Option<Vec<String>>,
         /// You vouch for it that the tracking host points here
         #[arg(long)]
         force_verified: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the DNS records, now and then again for 72 hours
+    Verify {
+        name: String,
+        /// You vouch for it that the tracking host points here, whatever DNS says
+        #[arg(long, conflicts_with = "no_force")]
+        force: bool,
+        /// Take that word back: DNS decides
+        #[arg(long)]
+        no_force: bool,
         #[arg(long)]
         json: bool,
     },
@@ -64,13 +83,23 @@ pub enum Command {
 
 pub fn run(file: &Path, command: Command) -> ExitCode {
     match command {
-        Command::Add { name, subdomain, open, click, force_verified, json } => {
-            let request = Request::DomainAdd(NewDomain { name, subdomain, open, click, force_verified });
-            ask(file, &request, |answer| show(answer, json))
+        Command::Add { name, subdomain, open, click, exclude, force_verified, json } => {
+            let new =
+                NewDomain { name, subdomain, open, click, force_verified, excluded: exclude, ..NewDomain::default() };
+            ask(file, &Request::DomainAdd(new), |answer| show(answer, json))
         }
-        Command::Update { name, subdomain, open, click, force_verified, json } => {
-            let request = Request::DomainUpdate(DomainUpdate { name, subdomain, open, click, force_verified });
-            ask(file, &request, |answer| show(answer, json))
+        Command::Update { name, subdomain, open, click, exclude, force_verified, json } => {
+            let excluded = exclude.map(|all| all.into_iter().filter(|entry| !entry.is_empty()).collect());
+            let update = DomainUpdate { subdomain, open, click, excluded, force_verified };
+            ask(file, &Request::DomainUpdate { name, update }, |answer| show(answer, json))
+        }
+        Command::Verify { name, force, no_force, json } => {
+            let how = match (force, no_force) {
+                (true, _) => Verify::Force,
+                (_, true) => Verify::LeaveToDns,
+                _ => Verify::Ask,
+            };
+            ask(file, &Request::DomainVerify { name, how }, |answer| show(answer, json))
         }
         Command::Show { name, json } => ask(file, &Request::DomainShow(name), |answer| show(answer, json)),
         Command::List { json } => ask(file, &Request::DomainList, |answer| list(answer, json)),
@@ -89,12 +118,38 @@ fn show(answer: &Value, json: bool) {
         return print_json(answer);
     }
     println!("{}", domain.name);
-    println!("  tracking   {}", domain.tracking);
-    for subdomain in &domain.subdomains {
-        let how = if subdomain.by_operator { " (by the operator's word)" } else { "" };
-        println!("  host       {}  {}{how}", subdomain.host, subdomain.status);
+    println!("  status     {}", domain.status);
+    println!("  tracking   {}", table::clean(&domain.tracking));
+    if !domain.excluded_recipients.is_empty() {
+        println!("  excluded   {}", domain.excluded_recipients.join(", "));
     }
     println!("  added      {}", table::time(domain.created_at));
+    if domain.records.is_empty() {
+        return;
+    }
+    println!();
+    let rows: Vec<_> = domain.records.iter().map(row).collect();
+    table::print(&["TYPE", "NAME", "VALUE", "STATUS"], &rows);
+    for record in domain.records.iter().filter(|record| !record.by_operator) {
+        if let Some(found) = &record.found {
+            println!("  {}: {}", record.name, table::clean(found));
+        }
+    }
+    let next = domain.records.iter().filter(|r| matches!(&*r.status, "pending" | "temporary_failure"));
+    if let Some(next) = next.filter_map(|record| record.next_check_at).min() {
+        println!("  looked at again at {}", table::time(next));
+    }
+}
+
+fn row(record: &RecordView) -> Vec<String> {
+    let mut status = record.status.clone();
+    if record.by_operator {
+        status.push_str(" (by the operator's word)");
+    }
+    if record.earlier {
+        status.push_str(" (earlier; keep it for links already sent)");
+    }
+    vec![record.kind.clone(), record.name.clone(), record.value.clone(), status]
 }
 
 fn list(answer: &Value, json: bool) {
@@ -105,8 +160,9 @@ fn list(answer: &Value, json: bool) {
             );
         }
         Ok(domains) if !json => {
-            let rows: Vec<_> = domains.into_iter().map(|domain| vec![domain.name, domain.tracking]).collect();
-            table::print(&["DOMAIN", "TRACKING"], &rows);
+            let cells = |domain: DomainView| vec![domain.name, domain.status, table::clean(&domain.tracking)];
+            let rows: Vec<_> = domains.into_iter().map(cells).collect();
+            table::print(&["DOMAIN", "STATUS", "TRACKING"], &rows);
         }
         _ => print_json(answer),
     }

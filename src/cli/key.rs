@@ -16,9 +16,9 @@ pub enum Command {
         name: String,
         #[arg(long, value_enum, default_value = "full_access")]
         permission: Allowed,
-        /// The key is good for this domain alone
+        /// The key is good for this domain alone; may be given several times
         #[arg(long, value_name = "NAME")]
-        domain: Option<String>,
+        domain: Vec<String>,
     },
     /// List the API keys
     List {
@@ -48,14 +48,14 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
                 Allowed::FullAccess => Permission::FullAccess,
                 Allowed::SendingAccess => Permission::SendingAccess,
             };
-            let request = Request::KeyCreate(NewKey { name, permission, domain });
-            ask(file, &request, |token| println!("{}", token.as_str().unwrap_or_default()))
+            let request = Request::KeyCreate(NewKey { name, permission, domains: domain });
+            ask(file, &request, |made| println!("{}", made["token"].as_str().unwrap_or_default()))
         }
         Command::List { json } => {
             ask(file, &Request::KeyList, |answer| match serde_json::from_value::<Vec<KeyView>>(answer.clone()) {
                 Ok(keys) if !json => {
                     let rows: Vec<_> = keys.into_iter().map(row).collect();
-                    table::print(&["ID", "NAME", "PERMISSION", "DOMAIN", "MADE"], &rows);
+                    table::print(&["ID", "NAME", "PERMISSION", "DOMAINS", "MADE", "LAST USED"], &rows);
                 }
                 _ => print_json(answer),
             })
@@ -75,6 +75,7 @@ fn row(key: KeyView) -> Vec<String> {
         Permission::FullAccess => "full_access",
         Permission::SendingAccess => "sending_access",
     };
-    let domain = key.domain.unwrap_or_else(|| "all".to_owned());
-    vec![key.id, table::clean(&key.name), permission.to_owned(), domain, table::time(key.created_at)]
+    let domains = if key.domains.is_empty() { "all".to_owned() } else { key.domains.join(", ") };
+    let used = key.last_used_at.map_or("never".to_owned(), table::time);
+    vec![key.id, table::clean(&key.name), permission.to_owned(), domains, table::time(key.created_at), used]
 }

@@ -53,6 +53,8 @@ pub struct Api {
     /// Where it is there, the API speaks TLS.
     pub certificate: Option<CertificateFiles>,
     pub trusted_proxies: Vec<IpNet>,
+    /// Requests that a key may make in a second; 0: as many as it likes.
+    pub rate_limit: u32,
     /// Where browsers find us, if not at `address`.
     pub public_url: Option<Url>,
 }
@@ -176,6 +178,7 @@ pub(super) fn read_api(s: &mut Section<'_>, bound: &mut Bound) -> Api {
         address,
         certificate: certificate.filter(|_| tls),
         trusted_proxies,
+        rate_limit: s.value("rate_limit", number(0..=1_000_000), 50),
         public_url: s.option("public_url", web_address(&["https", "http"])),
     }
 }

@@ -7,16 +7,21 @@ mod body;
 mod client;
 mod listener;
 mod pace;
+mod public;
 #[cfg(test)]
 mod tests;
 
 pub use body::{BodyError, read_body};
 pub use client::{BadHost, Client, MAX_FORWARDED_HOSTS};
 pub use listener::serve;
+pub use public::is_public;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use std::time::Duration;
+
+/// Below it, a tracking host answers what only this relay can answer: how it is found out whether a host leads here.
+pub const PROBE_PATH: &str = "/.well-known/trackpost/";
 
 /// A request as it arrived; its body has not been read.
 pub type Request = http::Request<hyper::body::Incoming>;

@@ -4,6 +4,7 @@
 //! an unknown user are one thing, in text and in time. Guessing is slowed in [`super::throttle`].
 
 use super::throttle::Throttle;
+use crate::clock;
 use crate::intake::Login;
 use crate::settings::{KeyLookup, Settings};
 use std::net::IpAddr;
@@ -46,7 +47,9 @@ impl Authenticator {
         match found {
             Ok(KeyLookup::Found(key)) => {
                 self.throttle(|throttle, now| throttle.succeeded(client, now));
-                Verdict::Right(Login { key: key.id, domain: key.domain })
+                let settings = Arc::clone(&self.settings);
+                tokio::spawn(async move { settings.note_use(key.id, clock::unix_ms()).await });
+                Verdict::Right(Login { key: key.id })
             }
             Ok(KeyLookup::Unknown) => {
                 self.throttle(|throttle, now| throttle.failed(client, now));

@@ -1,11 +1,15 @@
 //! Sender domains and the panic switch.
 
+use super::domain_view::{DomainView, view};
 use super::{OpError, Ops, domain_name};
 use crate::clock;
-use crate::domain::{SenderDomain, Verified};
+use crate::domain::{self, Excluded, Finding, Region, SenderDomain};
 use crate::mail::DomainName;
 use crate::settings::{Change, Snapshot};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use uuid::Uuid;
 
 /// A domain to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +18,11 @@ pub struct NewDomain {
     pub subdomain: Option<String>,
     pub open: bool,
     pub click: bool,
+    #[serde(default)]
+    pub region: Region,
+    /// Addresses, and domains as `@example.com`, whose copies are never tracked.
+    #[serde(default)]
+    pub excluded: Vec<String>,
     /// The operator vouches for the subdomain.
     pub force_verified: bool,
 }
@@ -21,62 +30,99 @@ pub struct NewDomain {
 /// What is to change; `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainUpdate {
-    pub name: String,
     pub subdomain: Option<String>,
     pub open: Option<bool>,
     pub click: Option<bool>,
+    #[serde(default)]
+    pub excluded: Option<Vec<String>>,
     pub force_verified: bool,
 }
 
-/// A domain as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DomainView {
-    pub id: String,
-    pub name: String,
-    pub open_tracking: bool,
-    pub click_tracking: bool,
-    /// The one asked for.
-    pub tracking_subdomain: Option<String>,
-    /// The one that new mail uses.
-    pub active_tracking_subdomain: Option<String>,
-    pub subdomains: Vec<SubdomainView>,
-    /// In a few words: whether mail of the domain is tracked now, and if not, why.
-    pub tracking: String,
-    pub created_at: u64,
-}
-
-/// One tracking host of a domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubdomainView {
-    pub host: String,
-    /// `not_started`, or `verified`.
-    pub status: String,
-    /// True where an operator vouched for it and DNS was not asked.
-    pub by_operator: bool,
+/// How a domain is to be verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// By DNS; an operator's earlier word still counts.
+    #[default]
+    Ask,
+    /// The operator vouches for the subdomain.
+    Force,
+    /// The operator's word is taken back, and DNS decides.
+    LeaveToDns,
 }
 
 pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError> {
-    let name = domain_name(&new.name)?;
+    let name = domain::sender_domain(&new.name)?;
+    let excluded = Excluded::parse(new.excluded.iter().map(String::as_str))?;
     let now = clock::unix_ms();
-    let id = uuid::Uuid::from_bytes(*clock::queue_id().as_bytes());
-    ops.settings
-        .change(|settings| {
-            if settings.domains.contains_key(&name) {
-                return Err(OpError::DomainExists(name));
-            }
-            let mut domain = SenderDomain::new(name, id, now);
-            (domain.open_tracking, domain.click_tracking) = (new.open, new.click);
-            if let Some(labels) = &new.subdomain {
-                domain.set_subdomain(labels, now)?;
-            }
-            if new.force_verified {
-                domain.verify_by_operator(now)?;
-            }
-            refuse_hosts_of_others(settings, &domain)?;
-            let view = view(settings, &domain);
-            Ok((vec![Change::Domain(domain)], view))
-        })
-        .await
+    let id = Uuid::from_bytes(*clock::queue_id().as_bytes());
+    let made = ops.settings.change(|settings| {
+        if settings.domains.contains_key(&name) {
+            return Err(OpError::DomainExists(name));
+        }
+        let mut domain = SenderDomain::new(name, id, now);
+        (domain.region, domain.excluded) = (new.region, excluded);
+        (domain.open_tracking, domain.click_tracking) = (new.open, new.click);
+        if let Some(labels) = &new.subdomain {
+            set_subdomain(ops, settings, &mut domain, labels, now)?;
+        }
+        if new.force_verified {
+            domain.verify_by_operator(now)?;
+        }
+        Ok((vec![Change::Domain(domain)], ()))
+    });
+    made.await?;
+    wait_for_caa(ops, id).await;
+    domain_show(ops, id)
+}
+
+pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<DomainView, OpError> {
+    let excluded = update.excluded.as_ref().map(|all| Excluded::parse(all.iter().map(String::as_str))).transpose()?;
+    let now = clock::unix_ms();
+    let changed = ops.settings.change(|settings| {
+        let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        let mut domain = before.clone();
+        domain.open_tracking = update.open.unwrap_or(domain.open_tracking);
+        domain.click_tracking = update.click.unwrap_or(domain.click_tracking);
+        domain.excluded = excluded.unwrap_or(domain.excluded);
+        if let Some(labels) = &update.subdomain {
+            set_subdomain(ops, settings, &mut domain, labels, now)?;
+        }
+        if update.force_verified {
+            domain.verify_by_operator(now)?;
+        }
+        let changes = if domain == *before { vec![] } else { vec![Change::Domain(domain)] };
+        Ok::<_, OpError>((changes, ()))
+    });
+    changed.await?;
+    wait_for_caa(ops, id).await;
+    domain_show(ops, id)
+}
+
+fn set_subdomain(
+    ops: &Ops,
+    settings: &Snapshot,
+    domain: &mut SenderDomain,
+    labels: &str,
+    now: u64,
+) -> Result<(), OpError> {
+    let before = domain.tracking_subdomain().map(|s| s.host.clone());
+    domain.set_subdomain(labels, now)?;
+    let terms = ops.terms.load();
+    if let Some(subdomain) = domain.tracking_subdomain().filter(|s| s.host == terms.expected.cname_target) {
+        return Err(OpError::HostIsTarget(subdomain.host.clone()));
+    }
+    let changed = domain.tracking_subdomain().filter(|subdomain| before.as_ref() != Some(&subdomain.host));
+    if let Some(subdomain) = changed.filter(|_| terms.by_acme)
+        && let Some(suffix) = domain::unsupported(&subdomain.host, &terms.unsupported_suffixes)
+    {
+        return Err(OpError::UnsupportedSuffix {
+            host: subdomain.host.clone(),
+            suffix: suffix.to_owned(),
+            policy: terms.policy_url.clone(),
+        });
+    }
+    refuse_hosts_of_others(settings, domain)
 }
 
 /// A tracking host belongs to one domain: links.shop of example.com is links of shop.example.com. Also of one that was
@@ -92,57 +138,135 @@ fn refuse_hosts_of_others(settings: &Snapshot, domain: &SenderDomain) -> Result<
     Ok(())
 }
 
-pub async fn domain_update(ops: &Ops, update: DomainUpdate) -> Result<DomainView, OpError> {
-    let name = domain_name(&update.name)?;
+/// Has the records of a domain looked at, at once and then again and again. Returns when the first look has ended, or
+/// after `patience`.
+pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration) -> Result<DomainView, OpError> {
     let now = clock::unix_ms();
-    ops.settings
+    // Said before the change is seen, so that no look in between takes its answer from what was known before.
+    ops.forget_dns.store(true, Ordering::Release);
+    let asked = ops.settings.change(|settings| {
+        let mut domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
+        match how {
+            Verify::Force => domain.verify_by_operator(now)?,
+            Verify::LeaveToDns => domain.leave_to_dns(),
+            Verify::Ask => {}
+        }
+        domain.verify(now);
+        Ok::<_, OpError>((vec![Change::Domain(domain)], ()))
+    });
+    asked.await?;
+    wait_for(ops, patience, |settings| {
+        let looked = |s: &domain::Subdomain| s.looks.at.is_some_and(|at| at >= now);
+        settings.domain(id).is_none_or(|domain| domain.subdomains().iter().all(looked))
+    })
+    .await;
+    domain_show(ops, id)
+}
+
+/// Where a CAA record may have to be shown, the reply to a change waits a little for the first look.
+async fn wait_for_caa(ops: &Ops, id: Uuid) {
+    if !ops.terms.load().by_acme {
+        return;
+    }
+    wait_for(ops, CAA_PATIENCE, |settings| {
+        let seen = |s: &domain::Subdomain| s.caa_seen || s.looks.at.is_some();
+        settings.domain(id).is_none_or(|domain| domain.tracking_subdomain().is_none_or(seen))
+    })
+    .await;
+}
+
+const CAA_PATIENCE: Duration = Duration::from_secs(3);
+
+async fn wait_for(ops: &Ops, patience: Duration, done: impl Fn(&Snapshot) -> bool) {
+    let mut changes = ops.settings.changes();
+    let wait = async { while !done(&ops.settings.snapshot()) && changes.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(patience, wait).await;
+}
+
+/// Takes in what a look at a host of this domain has brought, at `looked_at`.
+pub async fn domain_checked(
+    ops: &Ops,
+    id: Uuid,
+    host: &DomainName,
+    finding: &Finding,
+    looked_at: u64,
+) -> Result<(), OpError> {
+    let terms = ops.terms.load_full();
+    let (before, after) = ops
+        .settings
         .change(|settings| {
-            let mut domain = settings.domains.get(&name).cloned().ok_or(OpError::UnknownDomain(name))?;
-            domain.open_tracking = update.open.unwrap_or(domain.open_tracking);
-            domain.click_tracking = update.click.unwrap_or(domain.click_tracking);
-            if let Some(labels) = &update.subdomain {
-                domain.set_subdomain(labels, now)?;
-            }
-            if update.force_verified {
-                domain.verify_by_operator(now)?;
-            }
-            refuse_hosts_of_others(settings, &domain)?;
-            let view = view(settings, &domain);
-            Ok((vec![Change::Domain(domain)], view))
+            let Some(mut domain) = settings.domain(id).cloned() else {
+                return Ok::<_, OpError>((vec![], (None, None)));
+            };
+            let before = Standing::of(&domain, &terms);
+            domain.checked(host, finding, &terms.expected, terms.demand, looked_at);
+            let after = Standing::of(&domain, &terms);
+            Ok((vec![Change::Domain(domain)], (Some(before), Some(after))))
         })
-        .await
+        .await?;
+    if let (Some(before), Some(after)) = (before, after)
+        && before != after
+    {
+        tracing::info!(domain = %after.name, status = after.status, in_use = after.in_use, "domain checked");
+    }
+    Ok(())
+}
+
+/// What of a domain is worth a line in the log when it changes.
+#[derive(PartialEq)]
+struct Standing {
+    name: DomainName,
+    status: &'static str,
+    in_use: Option<String>,
+}
+
+impl Standing {
+    fn of(domain: &SenderDomain, terms: &super::Terms) -> Self {
+        let in_use = domain.active_subdomain(terms.demand).map(|s| s.host.to_string());
+        Self { name: domain.name.clone(), status: domain.status(), in_use }
+    }
 }
 
 /// Removes a domain: its mail is no longer tracked, its links redirect unrecorded until the grace has passed. Returns
 /// what becomes of the links, in a sentence.
-pub async fn domain_remove(ops: &Ops, name: &str) -> Result<String, OpError> {
-    let name = domain_name(name)?;
+pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
     let now = clock::unix_ms();
-    let days = ops.removed_domain_grace.as_secs() / 86_400;
+    let days = ops.terms.load().removed_domain_grace.as_secs() / 86_400;
     ops.settings
         .change(|settings| {
-            let mut domain =
-                settings.domains.get(&name).cloned().ok_or_else(|| OpError::UnknownDomain(name.clone()))?;
+            let mut domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
             domain.removed_at = Some(now);
+            let name = domain.name.clone();
+            let shown = domain::unicode(name.as_str());
             let text = match days {
-                0 => format!("{name} is removed; links already sent no longer work"),
-                days => format!("{name} is removed; links already sent go on redirecting, unrecorded, for {days} days"),
+                0 => format!("{shown} is removed; links already sent no longer work"),
+                1 => format!("{shown} is removed; links already sent go on redirecting, unrecorded, for a day"),
+                days => {
+                    format!("{shown} is removed; links already sent go on redirecting, unrecorded, for {days} days")
+                }
             };
             Ok((vec![Change::Removed(domain), Change::DropDomain(name)], text))
         })
         .await
 }
 
-pub fn domain_list(ops: &Ops) -> Vec<DomainView> {
-    let settings = ops.settings.snapshot();
-    settings.domains.values().map(|domain| view(&settings, domain)).collect()
-}
-
-pub fn domain_show(ops: &Ops, name: &str) -> Result<DomainView, OpError> {
+/// The domain of this name.
+pub fn domain_id(ops: &Ops, name: &str) -> Result<Uuid, OpError> {
     let name = domain_name(name)?;
     let settings = ops.settings.snapshot();
-    let domain = settings.domains.get(&name).ok_or(OpError::UnknownDomain(name))?;
-    Ok(view(&settings, domain))
+    settings.domains.get(&name).map(|domain| domain.id).ok_or(OpError::UnknownDomain(name))
+}
+
+/// All of them, in the order of their names.
+pub fn domain_list(ops: &Ops) -> Vec<DomainView> {
+    let (settings, terms) = (ops.settings.snapshot(), ops.terms.load());
+    settings.domains.values().map(|domain| view(&settings, &terms, domain)).collect()
+}
+
+pub fn domain_show(ops: &Ops, id: Uuid) -> Result<DomainView, OpError> {
+    let settings = ops.settings.snapshot();
+    let domain = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+    Ok(view(&settings, &ops.terms.load(), domain))
 }
 
 /// The panic switch, for all mail or one sender domain.
@@ -162,44 +286,4 @@ pub async fn tracking_switch(ops: &Ops, domain: Option<&str>, on: bool) -> Resul
             Ok((vec![change], text))
         })
         .await
-}
-
-fn view(settings: &Snapshot, domain: &SenderDomain) -> DomainView {
-    let labels = |s: &crate::domain::Subdomain| s.labels.clone();
-    let subdomains = domain.subdomains().iter().map(|subdomain| SubdomainView {
-        host: subdomain.host.to_string(),
-        status: if subdomain.verified == Verified::No { "not_started" } else { "verified" }.to_owned(),
-        by_operator: matches!(subdomain.verified, Verified::ByOperator { .. }),
-    });
-    DomainView {
-        id: domain.id.to_string(),
-        name: domain.name.to_string(),
-        open_tracking: domain.open_tracking,
-        click_tracking: domain.click_tracking,
-        tracking_subdomain: domain.tracking_subdomain().map(labels),
-        active_tracking_subdomain: domain.active_subdomain().map(labels),
-        subdomains: subdomains.collect(),
-        tracking: standing(settings, domain, &domain.name),
-        created_at: domain.created_at,
-    }
-}
-
-fn standing(settings: &Snapshot, domain: &SenderDomain, name: &DomainName) -> String {
-    if settings.tracking_off {
-        return "off: switched off for all mail".to_owned();
-    }
-    if settings.tracking_off_for.contains(name) {
-        return "off: switched off for this domain".to_owned();
-    }
-    let what = match (domain.open_tracking, domain.click_tracking) {
-        (false, false) => return "off".to_owned(),
-        (true, true) => "opens and clicks",
-        (true, false) => "opens",
-        (false, true) => "clicks",
-    };
-    match (domain.active_subdomain(), domain.tracking_subdomain()) {
-        (Some(active), _) => format!("{what}, by {}", active.host),
-        (None, Some(asked)) => format!("off: {} is not verified", asked.host),
-        (None, None) => "off: no tracking subdomain".to_owned(),
-    }
 }

@@ -35,6 +35,11 @@ pub struct MessageView {
     pub accepted_at: u64,
     pub sender: String,
     pub from: String,
+    /// The domain of the From header.
+    #[serde(default)]
+    pub from_domain: Option<String>,
+    #[serde(default)]
+    pub tags: Vec<(String, String)>,
     pub subject: String,
     pub message_id: String,
     pub size: u64,
@@ -189,7 +194,7 @@ pub fn events_tail(ops: &Ops, limit: usize) -> Result<Vec<Event>, OpError> {
     Ok(events)
 }
 
-fn listed(message: &Listed) -> MessageView {
+pub(super) fn listed(message: &Listed) -> MessageView {
     let recipients = message.recipients.iter().map(|waiting| (waiting.status, &*waiting.reply, waiting.at));
     let mut view = view(&message.id, &message.head, recipients, None);
     if message.in_flight {
@@ -199,7 +204,7 @@ fn listed(message: &Listed) -> MessageView {
     view
 }
 
-fn stored(id: &QueueId, row: &MessageRow) -> MessageView {
+pub(super) fn stored(id: &QueueId, row: &MessageRow) -> MessageView {
     let recipients = row.recipients.iter().map(|r| (r.status, &*r.reply, r.at));
     let report = row.report.as_deref().and_then(Report::from_kept);
     view(id, &row.head, recipients, report)
@@ -230,6 +235,8 @@ fn view<'a>(
         accepted_at: head.accepted_at,
         sender: head.envelope.sender.as_ref().map_or("<>".to_owned(), ToString::to_string),
         from: head.from.to_string(),
+        from_domain: head.from_domain.as_deref().map(str::to_owned),
+        tags: head.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         subject: head.subject.to_string(),
         message_id: head.message_id.to_string(),
         size: head.size,

@@ -2,29 +2,35 @@
 //! and the dashboard later. Rules are the core's; this module puts them together with the settings, the log, the
 //! queue and the view.
 
+mod domain_view;
 mod domains;
+mod emails;
 mod keys;
 mod mail;
 
+pub use domain_view::{DomainView, RecordView};
 pub use domains::{
-    DomainUpdate, DomainView, NewDomain, SubdomainView, domain_add, domain_list, domain_remove, domain_show,
-    domain_update, tracking_switch,
+    DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,
+    domain_update, domain_verify, tracking_switch,
 };
-pub use keys::{KeyView, NewKey, key_create, key_list, key_revoke, key_rotate};
+pub use emails::{Email, Range, email_list, email_show};
+pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use mail::{
     MessageView, QueueView, RecipientView, events_tail, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
     search,
 };
 
-use crate::domain::DomainRule;
+use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{KeyError, TokenRing};
 use crate::mail::{AddressError, DomainError, DomainName, QueueId};
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::spool::{AppendError, Log};
 use crate::store::{MaybeStore, StoreError};
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What the functions of this module work on.
@@ -34,6 +40,21 @@ pub struct Ops {
     pub queue: Arc<Queue>,
     pub log: Log,
     pub store: MaybeStore,
+    /// May be swapped.
+    pub terms: ArcSwap<Terms>,
+    /// The next look at DNS takes nothing from what earlier ones left in the resolver's cache.
+    pub forget_dns: AtomicBool,
+}
+
+/// What the configuration says of domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub expected: Expected,
+    pub demand: Demand,
+    /// Certificates are ordered from a CA, so that its CAA records and its refusals count.
+    pub by_acme: bool,
+    pub unsupported_suffixes: Vec<String>,
+    pub policy_url: Option<String>,
     /// How long links of a removed domain go on redirecting.
     pub removed_domain_grace: Duration,
 }
@@ -46,6 +67,17 @@ pub enum OpError {
     BadName(String, DomainError),
     DomainExists(DomainName),
     UnknownDomain(DomainName),
+    /// By its id.
+    NoSuchDomain,
+    /// All tracking hosts lead there, so it can be none itself.
+    HostIsTarget(DomainName),
+    /// The CA does not serve names that end so.
+    UnsupportedSuffix {
+        host: DomainName,
+        suffix: String,
+        /// Where the CA says whom it does not serve.
+        policy: Option<String>,
+    },
     /// The tracking host is another sender domain's.
     HostTaken(DomainName, DomainName),
     UnknownKey(String),
@@ -74,8 +106,19 @@ impl fmt::Display for OpError {
         match self {
             Self::Rule(rule) => write!(f, "{rule}"),
             Self::BadName(name, e) => write!(f, "{name:?} {e}"),
-            Self::DomainExists(name) => write!(f, "{name} is there already; change it with `trackpost domain update`"),
+            Self::DomainExists(name) => write!(f, "{name} is a sender domain already; update that one"),
             Self::UnknownDomain(name) => write!(f, "there is no sender domain {name}"),
+            Self::HostIsTarget(host) => {
+                write!(f, "{host} is where the CNAMEs of all tracking hosts lead: give another subdomain")
+            }
+            Self::NoSuchDomain => f.write_str("there is no such sender domain"),
+            Self::UnsupportedSuffix { host, suffix, policy } => {
+                write!(
+                    f,
+                    "{host} cannot be a tracking host: the certificate authority serves no names under {suffix:?}"
+                )?;
+                policy.as_ref().map_or(Ok(()), |url| write!(f, ", see {url}"))
+            }
             Self::HostTaken(host, name) => write!(f, "{host} is a tracking host of {name} already"),
             Self::UnknownKey(id) => write!(f, "there is no API key {id}"),
             Self::AmbiguousKey(id) => write!(f, "several API keys begin with {id}: give more of the id"),

@@ -12,6 +12,7 @@ use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
 use crate::spool::{BodyError, MessageHead};
+use crate::token::HostSigner;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -166,7 +167,38 @@ impl<'a> Run<'a> {
             Some(reason) => tracing::info!(queue_id = %self.id, %reason, "skipped"),
         }
         self.report = report.to_kept().map(Bytes::from);
-        let group = if plan.copies_differ() { 1 } else { SHARED_RECIPIENTS };
+        let mut due = due;
+        let untracked = self.take_untracked(&plan, &route, &mut due);
+        self.deliver_copies(&body, &plan, route.signer.as_ref(), due, connection).await;
+        if self.no_connection.is_none() {
+            self.deliver_copies(&body, &plan, None, untracked, connection).await;
+        } else if !self.stopping {
+            self.put_off_all(&untracked);
+        }
+    }
+
+    /// Takes those out of `due` who get an untracked copy of a message that is tracked: excluded recipients.
+    fn take_untracked(&self, plan: &Plan, route: &Route, due: &mut Vec<Due>) -> Vec<Due> {
+        if route.excluded.is_empty() || !plan.copies_differ() {
+            return Vec::new();
+        }
+        let recipients = &self.head.envelope.recipients;
+        let is_excluded = |due: &mut Due| {
+            recipients.get(usize::from(due.recipient)).is_some_and(|r| route.excluded.holds(&r.address))
+        };
+        due.extract_if(.., is_excluded).collect()
+    }
+
+    /// Sends everybody their copy; without a signer, the same untracked one.
+    async fn deliver_copies(
+        &mut self,
+        body: &Bytes,
+        plan: &Plan,
+        signer: Option<&HostSigner>,
+        due: Vec<Due>,
+        connection: &mut Option<Connection>,
+    ) {
+        let group = if plan.copies_differ() && signer.is_some() { 1 } else { SHARED_RECIPIENTS };
         let mut copy = Vec::new();
         let mut waiting = &due[..];
         let mut again = Vec::new();
@@ -178,7 +210,7 @@ impl<'a> Run<'a> {
             } else {
                 copy.clear();
                 copy.reserve(plan.len_hint());
-                plan.copy_for(&body, &self.id, now[0].recipient, route.signer.as_ref(), &mut copy);
+                plan.copy_for(body, &self.id, now[0].recipient, signer, &mut copy);
                 &copy[..]
             };
             let too_many = self.transact(message, now, connection).await;
@@ -195,7 +227,7 @@ impl<'a> Run<'a> {
             if waiting.is_empty() && !again.is_empty() {
                 // Put off by 452 for their number alone: the next transaction, at once.
                 let more = std::mem::take(&mut again);
-                Box::pin(self.deliver_rest(&body, &plan, &route, more, connection)).await;
+                Box::pin(self.deliver_rest(body, plan, signer, more, connection)).await;
             }
         }
     }
@@ -204,12 +236,12 @@ impl<'a> Run<'a> {
         &mut self,
         body: &Bytes,
         plan: &Plan,
-        route: &Route,
+        signer: Option<&HostSigner>,
         mut due: Vec<Due>,
         connection: &mut Option<Connection>,
     ) {
         let mut copy = Vec::new();
-        plan.copy_for(body, &self.id, due[0].recipient, route.signer.as_ref(), &mut copy);
+        plan.copy_for(body, &self.id, due[0].recipient, signer, &mut copy);
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(SHARED_RECIPIENTS));
             due = self.transact(&copy, &due, connection).await;
@@ -227,7 +259,11 @@ impl<'a> Run<'a> {
     async fn plan(&self, body: Bytes, route: &Arc<Route>) -> (Plan, Bytes) {
         let recipients = self.head.envelope.recipients.len();
         let started = Instant::now();
-        let planned = if body.len() <= HOT_MESSAGE {
+        let all_excluded = !route.excluded.is_empty()
+            && self.head.envelope.recipients.iter().all(|r| route.excluded.holds(&r.address));
+        let planned = if all_excluded {
+            (plan(&body, &Tracking::Off(OffReason::ExcludedRecipient), recipients), body)
+        } else if body.len() <= HOT_MESSAGE {
             (plan(&body, &route.tracking, recipients), body)
         } else {
             let (kept, route) = (body.clone(), Arc::clone(route));

@@ -1,6 +1,6 @@
 //! What is done to the mail of a sender domain, read from the settings at each attempt and kept until they change.
 
-use crate::domain::SenderDomain;
+use crate::domain::{Demand, Excluded, SenderDomain, Subdomain};
 use crate::mail::DomainName;
 use crate::rewrite::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
 use crate::settings::{Settings, Snapshot};
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Style {
     pub scheme: Scheme,
+    /// What must be true before a host is used for links.
+    pub demand: Demand,
     /// 0: none is written.
     pub port: u16,
     pub on_signed: OnSigned,
@@ -22,6 +24,8 @@ pub struct Style {
 /// What is done to one domain's mail.
 pub struct Route {
     pub tracking: Tracking,
+    /// Whose copies are left alone.
+    pub excluded: Excluded,
     /// Signs for the tracking host; there whenever tracking is active.
     pub signer: Option<HostSigner>,
 }
@@ -76,7 +80,11 @@ impl Routes {
             Tracking::Active(policy) => Some(signer.for_host(&policy.host)),
             Tracking::Off(_) => None,
         };
-        let route = Arc::new(Route { tracking, signer });
+        let excluded = match &tracking {
+            Tracking::Active(policy) => settings.domains.get(&policy.domain).map(|domain| domain.excluded.clone()),
+            Tracking::Off(_) => None,
+        };
+        let route = Arc::new(Route { tracking, excluded: excluded.unwrap_or_default(), signer });
         known.routes.insert(name.into(), Arc::clone(&route));
         route
     }
@@ -95,8 +103,12 @@ fn tracking(settings: &Snapshot, style: &Style, name: &str) -> Tracking {
     if domain.tracking_subdomain().is_none() {
         return Tracking::Off(OffReason::NoSubdomain);
     }
-    let Some(active) = domain.active_subdomain() else { return Tracking::Off(OffReason::NotVerified) };
-    Tracking::Active(policy(style, domain, active.host.clone()))
+    let verified = |asked: &Subdomain| asked.is_usable(Demand::Nothing);
+    match domain.active_subdomain(style.demand) {
+        Some(active) => Tracking::Active(policy(style, domain, active.host.clone())),
+        None if domain.tracking_subdomain().is_some_and(verified) => Tracking::Off(OffReason::NoCertificate),
+        None => Tracking::Off(OffReason::NotVerified),
+    }
 }
 
 fn policy(style: &Style, domain: &SenderDomain, host: DomainName) -> Policy {

@@ -17,7 +17,7 @@ use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
 use lanes::Lanes;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -51,7 +51,13 @@ struct State {
     held: bool,
     /// Why the smarthost cannot be reached, and since when; no work is given out meanwhile.
     unreachable: Option<Unreachable>,
+    /// Those that have just left, with the time: for who asks before the history has them.
+    settled: VecDeque<(u64, Listed)>,
 }
+
+/// How long, and how many, messages are remembered after they have left.
+const SETTLED_MS: u64 = 3_000;
+const MOST_SETTLED: usize = 8_000;
 
 struct Job {
     head: Arc<MessageHead>,
@@ -252,6 +258,9 @@ impl Queue {
         let Some(mut job) = state.jobs.remove(id) else { return };
         state.ready.ended(&job.lane, id, now);
         if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
+            let Job { head, recipients, .. } = job;
+            state.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
+            state.forget_settled(now);
             return;
         }
         job.in_flight = false;
@@ -404,6 +413,35 @@ impl Queue {
         ids.iter().filter_map(|id| state.listed(id)).collect()
     }
 
+    /// Up to `limit` messages whose id and head are wanted, from the newest on (`backwards`) or from the oldest.
+    pub fn page(
+        &self,
+        within: impl Fn(&QueueId) -> bool,
+        limit: usize,
+        backwards: bool,
+        wanted: impl Fn(&MessageHead) -> bool,
+    ) -> Vec<Listed> {
+        let state = self.state();
+        let jobs = state.jobs.iter().filter(|(id, job)| within(id) && wanted(&job.head));
+        let mut ids: Vec<_> = jobs.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        if backwards {
+            ids.reverse();
+        }
+        ids.truncate(limit);
+        ids.iter().filter_map(|id| state.listed(id)).collect()
+    }
+
+    /// Messages that left within the last seconds.
+    pub fn just_settled(&self) -> Vec<Listed> {
+        self.state().settled.iter().map(|(_, listed)| listed.clone()).collect()
+    }
+
+    /// One that left within the last seconds.
+    pub fn settled(&self, id: &QueueId) -> Option<Listed> {
+        self.state().settled.iter().rev().find(|(_, listed)| listed.id == *id).map(|(_, listed)| listed.clone())
+    }
+
     pub fn show(&self, id: &QueueId) -> Option<Listed> {
         self.state().listed(id)
     }
@@ -432,6 +470,14 @@ impl State {
             Some(0) => self.ready.push(&job.lane, id),
             Some(next) => drop(self.timed.insert((next, id))),
             None => {}
+        }
+    }
+
+    fn forget_settled(&mut self, now: u64) {
+        while self.settled.len() > MOST_SETTLED
+            || self.settled.front().is_some_and(|(at, _)| at.saturating_add(SETTLED_MS) < now)
+        {
+            self.settled.pop_front();
         }
     }
 

@@ -6,7 +6,7 @@ mod reload;
 mod systemd;
 
 use crate::admin;
-use crate::api::Api;
+use crate::api;
 use crate::clock;
 use crate::config::Config;
 use crate::event::{AgentList, Event};
@@ -23,13 +23,16 @@ use crate::spool::{Entry, Log, OpenError, Options};
 use crate::store::MaybeStore;
 use crate::tls::CertificateError;
 use crate::track::{HostState, Hosts, Tracker, hits};
+use crate::verify;
 use arc_swap::ArcSwap;
 use reload::Reloaded;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +51,8 @@ pub enum StartError {
     Tls(TlsError),
     Certificate(CertificateError),
     Signals(io::Error),
+    /// The resolver cannot be set up.
+    Dns(String),
     /// A setting that this version reads and cannot act on yet.
     NotBuilt(&'static str),
 }
@@ -62,6 +67,7 @@ impl fmt::Display for StartError {
             Self::Sockets(why) => write!(f, "a socket that systemd passed: {why}"),
             Self::Tls(e) => write!(f, "{e}"),
             Self::Certificate(e) => write!(f, "{e}"),
+            Self::Dns(why) => write!(f, "dns.servers: {why}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
         }
@@ -182,6 +188,7 @@ pub async fn serve_until(
     let hit_log = log.clone();
     let hits_done = tokio::spawn(hit_writer.run(move |batch| hit_log.append(Entry::Hits(batch)), accepting.clone()));
     let tracker = Arc::new(Tracker::new(
+        Arc::clone(&keys.signer),
         Arc::clone(&keys.verifier),
         Arc::clone(&hosts),
         hit_queue,
@@ -194,11 +201,6 @@ pub async fn serve_until(
         let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
         fronts.spawn(async move { http::serve(socket, limits, proxies, tracker, stop).await });
     }
-    tracing::info!(address = %shown(&api_socket), "API listens");
-    let api = Arc::new(Api { log: log.clone(), store: Arc::clone(&store) });
-    let (no_proxies, stop) = (Arc::from([]), accepting.clone());
-    let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
-    fronts.spawn(async move { http::serve(api_socket, limits, no_proxies, api, stop).await });
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     let grace = config.tracking.removed_domain_grace;
     let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());
@@ -209,9 +211,18 @@ pub async fn serve_until(
         queue: Arc::clone(&queue),
         log: log.clone(),
         store,
-        removed_domain_grace: grace,
+        terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
+        forget_dns: AtomicBool::new(false),
     });
-    fronts.spawn(admin::serve(commands, ops, Arc::clone(&intake), events, accepting.clone()));
+    tracing::info!(address = %shown(&api_socket), "API listens");
+    let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
+    let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());
+    let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
+    fronts.spawn(async move { http::serve(api_socket, limits, proxies, api, stop).await });
+    let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
+    let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
+    fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));
+    fronts.spawn(admin::serve(commands, Arc::clone(&ops), Arc::clone(&intake), events, accepting.clone()));
     let memory = Memory::new(config.smtp.max_message_size);
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
     let shutdown = config.smtp.timeouts.shutdown;
@@ -220,7 +231,8 @@ pub async fn serve_until(
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    let reloaded = Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, tls, config };
+    let reloaded =
+        Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, ops, tls, config };
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");

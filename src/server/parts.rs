@@ -3,8 +3,10 @@
 
 use super::StartError;
 use crate::config::{self, Config};
+use crate::domain::{Demand, Expected};
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
+use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
@@ -16,10 +18,34 @@ pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
     if config.api.certificate.is_some() {
         return Err(StartError::NotBuilt("api.tls other than none"));
     }
-    if config.tracking.tls != config::TrackingTls::External {
-        return Err(StartError::NotBuilt("tracking.tls other than external"));
+    if matches!(config.tracking.tls, config::TrackingTls::Files(_)) {
+        return Err(StartError::NotBuilt("tracking.tls = \"files\""));
     }
     Ok(())
+}
+
+/// What the configuration says of domains.
+pub fn terms_of_domains(config: &Config) -> ops::Terms {
+    ops::Terms {
+        expected: Expected {
+            cname_target: config.tracking.cname_target.clone(),
+            caa_issuer: config.acme.caa_issuer.clone(),
+        },
+        demand: demand(config),
+        by_acme: config.tracking.tls == config::TrackingTls::Acme,
+        unsupported_suffixes: config.acme.unsupported_suffixes.clone(),
+        policy_url: config.acme.policy_url.as_ref().map(ToString::to_string),
+        removed_domain_grace: config.tracking.removed_domain_grace,
+    }
+}
+
+/// What must be true of a host before links lead there.
+fn demand(config: &Config) -> Demand {
+    match (config.tracking.link_scheme, &config.tracking.tls) {
+        (config::LinkScheme::Http, _) => Demand::Nothing,
+        (config::LinkScheme::Https, config::TrackingTls::External) => Demand::Answer,
+        (config::LinkScheme::Https, _) => Demand::Certificate,
+    }
 }
 
 /// The API is for few.
@@ -125,6 +151,7 @@ pub fn style(config: &Config) -> Style {
             config::LinkScheme::Http => Scheme::Http,
             config::LinkScheme::Https => Scheme::Https,
         },
+        demand: demand(config),
         port: config.tracking.link_port,
         on_signed: match config.rewrite.on_signed {
             config::OnSigned::Skip => OnSigned::Skip,

@@ -5,6 +5,7 @@ use super::{parts, systemd};
 use crate::config::Config;
 use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
+use crate::ops::Ops;
 use crate::outbound::Outbound;
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
@@ -20,6 +21,7 @@ pub struct Reloaded {
     pub intake: Arc<Intake>,
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
+    pub ops: Arc<Ops>,
     pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
     pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
@@ -65,6 +67,7 @@ impl Reloaded {
         }
         self.outbound.delivery.store(Arc::new(delivery));
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
+        self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
@@ -98,6 +101,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("tracking.cname_target", old.tracking.cname_target != new.tracking.cname_target),
         ("tracking.trusted_proxies", old.tracking.trusted_proxies != new.tracking.trusted_proxies),
         ("tracking.removed_domain_grace", old.tracking.removed_domain_grace != new.tracking.removed_domain_grace),
+        ("tracking.https", old.tracking.https != new.tracking.https),
+        ("tracking.tls", old.tracking.tls != new.tracking.tls),
+        ("acme", old.acme != new.acme),
+        ("dns", old.dns != new.dns),
+        ("api", old.api != new.api),
+        ("webhooks.allow_private", old.webhooks.allow_private != new.webhooks.allow_private),
         ("log", old.log != new.log),
     ];
     table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -114,5 +123,11 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.tracking.cname_target = old.tracking.cname_target.clone();
     new.tracking.trusted_proxies.clone_from(&old.tracking.trusted_proxies);
     new.tracking.removed_domain_grace = old.tracking.removed_domain_grace;
+    new.tracking.https.clone_from(&old.tracking.https);
+    new.tracking.tls = old.tracking.tls.clone();
+    new.acme = old.acme.clone();
+    new.dns = old.dns.clone();
+    new.api = old.api.clone();
+    new.webhooks.allow_private = old.webhooks.allow_private;
     new.log = old.log.clone();
 }

@@ -1,11 +1,14 @@
 //! Rows of opens and clicks, in order of time. One row holds hits that the log brought in one record, as many as go
 //! into a value, since a row each would cost more than all the rest of a click.
 //!
+//! Beside them, `e` message id (16) kind (1 byte, `o` or `c`) says that a message was opened or clicked at all.
+//!
 //! Key: `h`, time of the row's first hit (8 bytes), place of the record in the log (16), piece (2).
 
 use super::{MAX_VALUE, Store, StoreError, Write, prefix_end};
 use crate::event::Class;
-use crate::event::Hit;
+use crate::event::{Hit, HitKind};
+use crate::mail::QueueId;
 use crate::spool::Cursor;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +21,11 @@ pub struct HitRow {
 
 /// The writes for the hits of one log record. The keys come from the record's place, so writing twice changes nothing.
 pub fn hit_rows(place: Cursor, hits: &[HitRow], out: &mut Vec<Write>) {
+    let kind = |hit: &Hit| if matches!(hit.kind, HitKind::Open) { b'o' } else { b'c' };
+    let mut noted: Vec<_> = hits.iter().filter(|row| !row.hit.repeat).map(|row| (row.hit.id, kind(&row.hit))).collect();
+    noted.sort_unstable();
+    noted.dedup();
+    out.extend(noted.iter().map(|(id, kind)| Write::Put(interest_key(id, *kind), Vec::new())));
     let mut piece = 0u16;
     let mut value = Vec::with_capacity(MAX_VALUE);
     let mut first = 0;
@@ -41,6 +49,23 @@ pub fn hit_rows(place: Cursor, hits: &[HitRow], out: &mut Vec<Write>) {
     if !value.is_empty() {
         out.push(Write::Put(key(first, place, piece), value));
     }
+}
+
+/// Whether a message was opened or clicked, by whomever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub opened: bool,
+    pub clicked: bool,
+}
+
+/// Whether this message was opened or clicked.
+pub fn interest(store: &Store, id: &QueueId) -> Result<Interest, StoreError> {
+    let there = |kind: u8| Ok::<_, StoreError>(store.get(&interest_key(id, kind))?.is_some());
+    Ok(Interest { opened: there(b'o')?, clicked: there(b'c')? })
+}
+
+fn interest_key(id: &QueueId, kind: u8) -> Vec<u8> {
+    [b"e", &id.as_bytes()[..], &[kind]].concat()
 }
 
 /// The newest `limit` hits, the newest first.
@@ -85,8 +110,6 @@ fn key(first: u64, place: Cursor, piece: u16) -> Vec<u8> {
 mod tests {
     use super::super::commit_now;
     use super::*;
-    use crate::event::HitKind;
-    use crate::mail::QueueId;
 
     #[test]
     fn many_hits_share_rows_and_come_back_newest_first() {
@@ -109,7 +132,7 @@ mod tests {
         let hits: Vec<_> = (0..100).map(|at| row(at, "https://example.com/".repeat(3))).collect();
         let mut writes = Vec::new();
         hit_rows(Cursor { segment: 1, offset: 2 }, &hits, &mut writes);
-        assert!(writes.len() < 12, "{} rows", writes.len());
+        assert!(writes.len() < 13, "{} rows", writes.len());
         hit_rows(Cursor { segment: 1, offset: 3 }, &[row(500, "x".repeat(5_000))], &mut writes);
         commit_now(&store, writes.clone()).unwrap();
         commit_now(&store, writes).unwrap();
@@ -118,5 +141,8 @@ mod tests {
         assert_eq!(found[0].hit.at, 500);
         assert_eq!(found[1], hits[99]);
         assert_eq!(hits_before(&store, 3).unwrap().len(), 3);
+        let seen = interest(&store, &QueueId::new(1, [2; 10])).unwrap();
+        assert_eq!(seen, Interest { opened: false, clicked: true });
+        assert_eq!(interest(&store, &QueueId::new(2, [2; 10])).unwrap(), Interest::default());
     }
 }

@@ -85,6 +85,32 @@ pub fn latest_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, Stor
     Ok(rows.iter().filter_map(first_chunk_id).take(limit).collect())
 }
 
+/// Up to `limit` messages older than `after` and newer than `before`, the newest first, or from the oldest on.
+pub fn message_ids(
+    store: &Store,
+    after: Option<QueueId>,
+    before: Option<QueueId>,
+    limit: usize,
+    backwards: bool,
+) -> Result<Vec<QueueId>, StoreError> {
+    let from = before.map_or_else(|| b"m".to_vec(), |id| [&chunk_key(&id, usize::from(u16::MAX))[..], &[0]].concat());
+    let to = after.map_or_else(|| prefix_end(b"m"), |id| chunk_key(&id, 0));
+    let mut ids: Vec<QueueId> = Vec::new();
+    let (mut from, mut to) = (from, to);
+    while ids.len() < limit && from < to {
+        // Chunk 0 of each counts, so more is read until there are enough of these.
+        let rows = store.scan(&from, &to, limit, backwards)?;
+        let Some((last, _)) = rows.last() else { break };
+        match backwards {
+            true => to.clone_from(last),
+            false => from = [last, &[0][..]].concat(),
+        }
+        ids.extend(rows.iter().filter_map(first_chunk_id));
+    }
+    ids.truncate(limit);
+    Ok(ids)
+}
+
 /// The newest `limit` messages with a bounced recipient, the newest first.
 pub fn failed_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, StoreError> {
     let rows = store.scan(b"f", &prefix_end(b"f"), limit, true)?;

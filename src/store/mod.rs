@@ -8,9 +8,9 @@
 mod hits;
 mod messages;
 
-pub use hits::{HitRow, hit_rows, hits_before};
+pub use hits::{HitRow, Interest, hit_rows, hits_before, interest};
 pub use messages::{
-    MessageRow, RecipientRow, failed_messages, latest_messages, message, message_writes, messages_with,
+    MessageRow, RecipientRow, failed_messages, latest_messages, message, message_ids, message_writes, messages_with,
 };
 
 use crate::spool::Cursor;

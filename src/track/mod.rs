@@ -10,6 +10,7 @@
 //! | valid `/c/` | 302; 410 when the grace of a removed domain is over |
 //! | any other `/c/` on a host of ours | 404, the same for every fault |
 //! | `/o/` on a host of ours | the pixel, whatever the token |
+//! | `/.well-known/trackpost/NONCE` on a host of ours | what only we can answer, see [`crate::token::Signer::probe`] |
 //! | `/robots.txt`, `/favicon.ico`, `/` on a host of ours | a polite nothing |
 //! | another host, without a token that is valid there | 421 (RFC 9110 §15.5.20) |
 //! | not GET or HEAD | 405 |
@@ -27,7 +28,7 @@ pub use hosts::{HostState, Hosts};
 use crate::event::{Hit, HitKind};
 use crate::http::{Client, Handler, Request, Response, plain};
 use crate::mail::{DomainName, QueueId};
-use crate::token::{Token, Verifier};
+use crate::token::{Signer, Token, Verifier};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
@@ -41,6 +42,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers the requests of the tracking hosts.
 pub struct Tracker {
+    signer: Arc<ArcSwap<Signer>>,
     verifier: Arc<ArcSwap<Verifier>>,
     hosts: Arc<ArcSwap<Hosts>>,
     queue: HitQueue,
@@ -61,12 +63,13 @@ impl Tracker {
     /// `verifier` and `hosts` may be swapped at any time; requests see the change at once. On `cname_target` links of
     /// all domains redirect for ever, unrecorded, if X-Forwarded-Host names the host they were made for.
     pub fn new(
+        signer: Arc<ArcSwap<Signer>>,
         verifier: Arc<ArcSwap<Verifier>>,
         hosts: Arc<ArcSwap<Hosts>>,
         queue: HitQueue,
         cname_target: DomainName,
     ) -> Self {
-        Self { verifier, hosts, queue, cname_target }
+        Self { signer, verifier, hosts, queue, cname_target }
     }
 
     /// Answers one request. `path` is the target's path as sent, without the query; `agent` the value of User-Agent,
@@ -118,17 +121,18 @@ impl Tracker {
                 }
                 metrics::counter!("trackpost_token_failures_total", "kind" => "open").increment(1);
             }
-            Route::Robots | Route::Favicon | Route::Root | Route::Other => {}
+            Route::Probe(_) | Route::Robots | Route::Favicon | Route::Root | Route::Other => {}
         }
         if !self.is_ours(client) {
             return plain(StatusCode::MISDIRECTED_REQUEST, "This host is not served here.\n");
         }
         match route {
             Route::Open(_) => pixel(),
+            Route::Probe(nonce) if nonce.len() <= MAX_NONCE => self.probe(client, nonce),
             Route::Robots => plain(StatusCode::OK, "User-agent: *\nDisallow: /\n"),
             Route::Favicon => plain(StatusCode::NO_CONTENT, ""),
             Route::Root => plain(StatusCode::OK, "This host serves the links and images of e-mail messages.\n"),
-            Route::Click(_) | Route::Other => plain(StatusCode::NOT_FOUND, "Not found.\n"),
+            Route::Click(_) | Route::Probe(_) | Route::Other => plain(StatusCode::NOT_FOUND, "Not found.\n"),
         }
     }
 
@@ -156,6 +160,12 @@ impl Tracker {
         }
         let claimed = client.claimed_host().filter(|claimed| *claimed != host)?;
         Some((verify(&keys, claimed)?, Standing::Unrecorded))
+    }
+
+    fn probe(&self, client: &Client, nonce: &str) -> Response {
+        let mut response = plain(StatusCode::OK, "-");
+        *response.body_mut() = Full::new(Bytes::from(self.signer.load().probe(client.trusted_host(), nonce)));
+        response
     }
 
     fn is_ours(&self, client: &Client) -> bool {
@@ -243,6 +253,7 @@ fn now_ms() -> u64 {
 }
 
 const MAX_AGENT: usize = 512;
+const MAX_NONCE: usize = 64;
 const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// GIF89a, 1 × 1, its one colour transparent.

@@ -3,6 +3,7 @@
 //! Mail programs and link scanners bend URLs: slashes doubled, letters percent-encoded, the dot or bracket that ended
 //! the sentence taken along. None of that changes which token is meant, and a link should not break over it.
 
+use crate::http::PROBE_PATH;
 use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(super) enum Route<'a> {
     Click(&'a str),
     /// The token of an open, without `.gif`.
     Open(&'a str),
+    /// A nonce, to be answered.
+    Probe(&'a str),
     Robots,
     Favicon,
     Root,
@@ -27,6 +30,9 @@ impl<'a> Route<'a> {
         if let Some(token) = path.strip_prefix("o/") {
             let token = trim(token);
             return Self::Open(token.strip_suffix(".gif").unwrap_or(token));
+        }
+        if let Some(nonce) = path.strip_prefix(PROBE_PATH.trim_start_matches('/')) {
+            return Self::Probe(nonce);
         }
         match path {
             "" => Self::Root,

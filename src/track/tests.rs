@@ -59,8 +59,9 @@ fn tracker(queue: HitQueue) -> Tracker {
         (name(REMOVED), HostState::Removed { until: u64::MAX }),
         (name(GONE), HostState::Removed { until: 1 }),
     ]);
+    let signer = Arc::new(ArcSwap::from_pointee(Signer::new(&key())));
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(&[key()])));
-    Tracker::new(verifier, Arc::new(ArcSwap::from_pointee(hosts)), queue, name(TARGET))
+    Tracker::new(signer, verifier, Arc::new(ArcSwap::from_pointee(hosts)), queue, name(TARGET))
 }
 
 struct Site {

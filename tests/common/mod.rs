@@ -7,6 +7,7 @@
 mod certificate;
 mod client;
 mod disk;
+mod knot;
 mod mail;
 mod relay;
 mod smarthost;
@@ -15,6 +16,7 @@ mod web;
 pub use certificate::{Certificate, Trust};
 pub use client::{Client, queue_id};
 pub use disk::SmallDisk;
+pub use knot::Knot;
 pub use mail::{HOST, crlf, html, links, pixel, plain, without_received};
 pub use relay::{Ran, Relay, Setup, trackpost};
 pub use smarthost::{At, Do, Gate, Smarthost, Taken};

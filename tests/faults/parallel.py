@@ -30,7 +30,8 @@ class Kept(unittest.TestResult):
         self.told = []
 
 
-for name in ("addSuccess", "addError", "addFailure", "addSkip", "addExpectedFailure", "addUnexpectedSuccess"):
+for name in ("addSuccess", "addError", "addFailure", "addSkip", "addExpectedFailure", "addUnexpectedSuccess",
+             "addSubTest"):
     def keep(self, *arguments, name=name):
         self.told.append((name, arguments))
     setattr(Kept, name, keep)

@@ -24,11 +24,12 @@ POLICY = verify.Policy(("links.shop.example.com",))
 
 
 def until(what, done, deadline=DEADLINE):
-    """Polls `done` until it gives something true, which is returned."""
+    """Polls `done` until it gives something true, which is returned. `what` may be a function that tells more."""
     end = time.monotonic() + deadline
     while not (result := done()):
         if time.monotonic() > end:
-            raise AssertionError("\n".join([f"waited {deadline} s for {what}", *map(last_lines, LOGS)]))
+            told = what() if callable(what) else what
+            raise AssertionError("\n".join([f"waited {deadline} s for {told}", *map(last_lines, LOGS)]))
         time.sleep(0.02)
     return result
 

@@ -21,7 +21,7 @@ fn a_key_is_made_listed_and_revoked() {
     assert_eq!(keys.len(), 2);
     let mailer = keys.iter().find(|key| key["name"] == "mailer").unwrap();
     assert_eq!(
-        (&*mailer["permission"].to_string(), &*mailer["domain"].to_string()),
+        (&*mailer["permission"].to_string(), &*mailer["domains"][0].to_string()),
         ("\"sending_access\"", "\"example.com\"")
     );
     let text = relay.ok(&["key", "list"]);

@@ -58,6 +58,7 @@ pub async fn run(exit: bool) -> Result<(), Failure> {
         open: true,
         click: true,
         force_verified: true,
+        ..NewDomain::default()
     };
     let answer = admin::ask(&data_dir, &Request::DomainAdd(domain)).await?;
     say("tracking", answer["tracking"].as_str().unwrap_or_default());

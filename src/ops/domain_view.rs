@@ -1,0 +1,170 @@
+//! A domain as people see it: its records, what DNS has instead, and whether its mail is tracked.
+
+use super::Terms;
+use crate::domain::{Demand, Record, SenderDomain, Subdomain, unicode};
+use crate::settings::Snapshot;
+use serde::{Deserialize, Serialize};
+
+/// A domain as people see it. Names of people's are shown with U-labels, those in records with A-labels, as DNS has
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainView {
+    pub id: String,
+    pub name: String,
+    /// `verified`, `not_started`, `pending`, `failed` or `partially_verified`.
+    pub status: String,
+    pub open_tracking: bool,
+    pub click_tracking: bool,
+    /// The one asked for.
+    pub tracking_subdomain: Option<String>,
+    /// The one that new mail uses.
+    pub active_tracking_subdomain: Option<String>,
+    /// What DNS should hold; those of the subdomain asked for come first.
+    pub records: Vec<RecordView>,
+    /// In a few words: whether mail of the domain is tracked now, and if not, why.
+    pub tracking: String,
+    /// `none` (links are plain HTTP), `external` (someone else ends TLS), `waiting`, `issued`.
+    pub certificate: String,
+    pub excluded_recipients: Vec<String>,
+    pub region: String,
+    pub created_at: u64,
+    /// Before this time the subdomain cannot be changed again.
+    pub next_change_at: Option<u64>,
+}
+
+/// One DNS record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// `Tracking` or `TrackingCAA`.
+    pub record: String,
+    pub name: String,
+    /// `CNAME` or `CAA`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub value: String,
+    /// `not_started`, `pending`, `verified`, `temporary_failure` or `failed`.
+    pub status: String,
+    /// What is there instead.
+    pub found: Option<String>,
+    /// An operator vouched for it.
+    pub by_operator: bool,
+    /// Of a subdomain that was used before: it weighs on nothing.
+    pub earlier: bool,
+    pub checked_at: Option<u64>,
+    pub next_check_at: Option<u64>,
+}
+
+pub(super) fn view(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> DomainView {
+    let shown = |s: &Subdomain| unicode(&s.labels);
+    let asked = domain.tracking_subdomain();
+    let earlier = domain.subdomains().iter().filter(|s| asked.is_none_or(|asked| asked.labels != s.labels));
+    let all = asked.map(|s| (s, false)).into_iter().chain(earlier.map(|s| (s, true)));
+    let mut records: Vec<RecordView> = Vec::new();
+    for (subdomain, earlier) in all {
+        for record in records_of(terms, subdomain, earlier) {
+            // One CAA record can serve several hosts.
+            if !records.iter().any(|r| r.record == record.record && r.name == record.name) {
+                records.push(record);
+            }
+        }
+    }
+    DomainView {
+        id: domain.id.to_string(),
+        name: unicode(domain.name.as_str()),
+        status: domain.status().to_owned(),
+        open_tracking: domain.open_tracking,
+        click_tracking: domain.click_tracking,
+        tracking_subdomain: asked.map(shown),
+        active_tracking_subdomain: domain.active_subdomain(terms.demand).map(shown),
+        records,
+        tracking: standing(settings, terms, domain),
+        certificate: certificate(terms, domain).to_owned(),
+        excluded_recipients: domain.excluded.iter().map(str::to_owned).collect(),
+        region: domain.region.as_str().to_owned(),
+        created_at: domain.created_at,
+        next_change_at: domain.next_change(),
+    }
+}
+
+fn records_of(terms: &Terms, subdomain: &Subdomain, earlier: bool) -> Vec<RecordView> {
+    let looks = &subdomain.looks;
+    let by_operator = subdomain.by_operator.is_some();
+    let view =
+        |record: &str, name: String, kind: &str, value: String, state: Record, found: &Option<String>| RecordView {
+            record: record.to_owned(),
+            name,
+            kind: kind.to_owned(),
+            value,
+            status: if by_operator { "verified" } else { state.status() }.to_owned(),
+            found: found.clone(),
+            by_operator,
+            earlier,
+            checked_at: looks.at,
+            next_check_at: looks.next,
+        };
+    let target = terms.expected.cname_target.to_string();
+    let host = subdomain.host.to_string();
+    let tracking = view("Tracking", host, "CNAME", target, subdomain.cname, &looks.cname_found);
+    let caa = subdomain.caa.as_ref().map(|caa| {
+        let value = format!("0 issue \"{}\"", terms.expected.caa_issuer);
+        view("TrackingCAA", caa.name.to_string(), "CAA", value, caa.record, &looks.caa_found)
+    });
+    std::iter::once(tracking).chain(caa).collect()
+}
+
+fn certificate(terms: &Terms, domain: &SenderDomain) -> &'static str {
+    let accepted = domain.tracking_subdomain().is_some_and(|s| s.accepted.is_some());
+    match terms.demand {
+        Demand::Nothing => "none",
+        Demand::Answer => "external",
+        Demand::Certificate if accepted => "issued",
+        Demand::Certificate => "waiting",
+    }
+}
+
+/// Whether mail is tracked, and the first thing to mend if not.
+fn standing(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> String {
+    if settings.tracking_off {
+        return "off: switched off for all mail".to_owned();
+    }
+    if settings.tracking_off_for.contains(&domain.name) {
+        return "off: switched off for this domain".to_owned();
+    }
+    let what = match (domain.open_tracking, domain.click_tracking) {
+        (false, false) => return "off".to_owned(),
+        (true, true) => "opens and clicks",
+        (true, false) => "opens",
+        (false, true) => "clicks",
+    };
+    let Some(asked) = domain.tracking_subdomain() else { return "off: no tracking subdomain".to_owned() };
+    let waits = match why_not(terms, asked) {
+        None => return format!("{what}, by {}", unicode(asked.host.as_str())),
+        Some(why) => why,
+    };
+    match domain.active_subdomain(terms.demand) {
+        // Its records were lost a while ago, and are looked for.
+        Some(active) if active.labels == asked.labels => {
+            format!("{what}, by {}; {waits}", unicode(active.host.as_str()))
+        }
+        Some(active) => format!("{what}, by {} for now; {waits}", unicode(active.host.as_str())),
+        None => format!("off: {waits}"),
+    }
+}
+
+fn why_not(terms: &Terms, asked: &Subdomain) -> Option<String> {
+    let host = unicode(asked.host.as_str());
+    if asked.by_operator.is_none() && !asked.cname.is_verified() {
+        return Some(format!("{host} is not verified"));
+    }
+    if asked.by_operator.is_none() && asked.caa.as_ref().is_some_and(|caa| !caa.record.is_verified()) {
+        return Some(format!("the CAA record for {host} is not verified"));
+    }
+    match (terms.demand, &asked.refused) {
+        (Demand::Nothing, _) => None,
+        (Demand::Answer, _) if asked.by_operator.is_some() => None,
+        (Demand::Answer, Some((_, why))) => Some(format!("{host} does not answer over https: {why}")),
+        (Demand::Answer, None) if asked.accepted.is_none() => Some(format!("{host} was not asked over https yet")),
+        (Demand::Certificate, _) if asked.accepted.is_none() => Some(format!("{host} has no certificate yet")),
+        _ => None,
+    }
+}

@@ -1,0 +1,106 @@
+//! Messages as the API lists them: the newest first, those in the queue and those in the history alike.
+
+use super::mail::{MessageView, listed, stored};
+use super::{OpError, Ops};
+use crate::mail::QueueId;
+use crate::spool::MessageHead;
+use crate::store::{self, Interest};
+use std::collections::BTreeMap;
+
+/// Which messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Only older ones than this.
+    pub after: Option<QueueId>,
+    /// Only newer ones than this, those next to it.
+    pub before: Option<QueueId>,
+    pub limit: usize,
+}
+
+/// A message with what its recipients did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Email {
+    pub message: MessageView,
+    pub interest: Interest,
+}
+
+/// Rows of the history that are read at once.
+const STRIDE: usize = 500;
+
+/// Up to `range.limit` messages that `may_see` lets through by their head, the newest first, and whether there are
+/// more. Reads the disk: not for the threads that do IO.
+pub fn email_list(
+    ops: &Ops,
+    range: Range,
+    may_see: impl Fn(&MessageHead) -> bool,
+) -> Result<(Vec<Email>, bool), OpError> {
+    let backwards = range.before.is_none();
+    let mut found: BTreeMap<QueueId, MessageView> = BTreeMap::new();
+    // What was accepted a moment ago has no row yet.
+    let within = |id: &QueueId| range.after.is_none_or(|after| *id < after) && range.before.is_none_or(|b| *id > b);
+    for message in ops.queue.page(within, range.limit + 1, backwards, |head| may_see(head)) {
+        found.insert(message.id, listed(&message));
+    }
+    // And what left a moment ago may have none yet either.
+    for message in ops.queue.just_settled() {
+        if within(&message.id) && may_see(&message.head) {
+            found.entry(message.id).or_insert_with(|| listed(&message));
+        }
+    }
+    let history = ops.store.load_full();
+    if history.is_none() && found.is_empty() {
+        return Err(OpError::NoHistory);
+    }
+    if let Some(store) = &history {
+        let (mut after, mut before) = (range.after, range.before);
+        let mut rows = 0;
+        while rows <= range.limit {
+            let ids = store::message_ids(store, after, before, STRIDE, backwards)?;
+            let Some(last) = ids.last().copied() else { break };
+            for id in ids {
+                let Some((row, _)) = store::message(store, &id)? else { continue };
+                if may_see(&row.head) {
+                    rows += 1;
+                    // The queue knows best what is still in it; of what has left, the history knows more.
+                    if ops.queue.show(&id).is_none() {
+                        found.insert(id, stored(&id, &row));
+                    }
+                    if rows > range.limit {
+                        break;
+                    }
+                }
+            }
+            (after, before) = if backwards { (Some(last), None) } else { (range.after, Some(last)) };
+        }
+    }
+    let more = found.len() > range.limit;
+    let mut messages: Vec<_> = match backwards {
+        true => found.into_values().rev().take(range.limit).collect(),
+        false => found.into_values().take(range.limit).collect(),
+    };
+    if !backwards {
+        messages.reverse();
+    }
+    let emails = messages.into_iter().map(|message| with_interest(ops, message)).collect::<Result<_, _>>()?;
+    Ok((emails, more))
+}
+
+/// One message, in the queue or in the history. Reads the disk.
+pub fn email_show(ops: &Ops, id: &QueueId) -> Result<Email, OpError> {
+    let message = match super::queue_show(ops, id) {
+        // The history is some tenths of a second behind; the report of rewriting comes with it.
+        Err(e @ (OpError::UnknownMessage(_) | OpError::NoHistory)) => {
+            ops.queue.settled(id).map(|message| listed(&message)).ok_or(e)?
+        }
+        other => other?,
+    };
+    with_interest(ops, message)
+}
+
+fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {
+    let interest = match (ops.store.load_full(), message.id.parse::<QueueId>()) {
+        (Some(store), Ok(id)) => store::interest(&store, &id)?,
+        _ => Interest::default(),
+    };
+    Ok(Email { message, interest })
+}
