@@ -150,7 +150,8 @@ def reference(value, id, kind="domain"):
 
 def removed(value, id, kind="domain"):
     """A domain says besides what becomes of its links."""
-    fields(value, {"object": STRING, "id": STRING, "deleted": BOOLEAN}, {"message": STRING} if kind == "domain" else {})
+    more = {"message": STRING} if kind == "domain" else {}
+    fields(value, {"object": STRING, "id": STRING, "deleted": BOOLEAN} | more)
     ask(value["deleted"] is True and value["id"] == id and value["object"] == kind, f"expected {id}, got", value)
     return value
 

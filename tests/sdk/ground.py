@@ -6,7 +6,6 @@ loopback, on ports of the system's choice, in a folder that is removed at the en
 
 import contextlib
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -88,16 +87,6 @@ class Ground(contextlib.ExitStack):
                 if code != 250:
                     raise smtplib.SMTPResponseException(code, reply)
         return re.search(rb"queued as (\S+)", reply)[1].decode()
-
-    def known(self, *ids):
-        """Waits till the API lists these e-mails, which it does some time after they were accepted."""
-        request = urllib.request.Request(f"{self.server.api}/emails?limit=100",
-                                         headers={"Authorization": f"Bearer {self.key}"})
-
-        def listed():
-            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
-                return {one["id"] for one in json.load(answer)["data"]}
-        until(f"the API to list {ids}", lambda: listed() >= set(ids))
 
     def arrived(self, recipient):
         """The message as the smarthost took it for this recipient, once it has."""

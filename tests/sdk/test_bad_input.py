@@ -1,7 +1,9 @@
 """Input that no one should send: each gets the contract's error, and nothing is changed by it."""
 
+import collections
 import json
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 import contract
 from ground import Ground, unique
@@ -102,6 +104,24 @@ class BadInput(unittest.TestCase):
     def test_two_domains_of_the_same_name(self):
         for name in (self.name, self.name.upper(), self.name.title()):
             self.create(name, {"name": name, "click_tracking": True})
+
+    def test_many_at_once(self):
+        """Of those who ask for the same thing in the same moment one gets it."""
+        def at_once(count, method, path, values):
+            with ThreadPoolExecutor(count) as pool:
+                answers = pool.map(
+                    lambda value: call(self.ground.server, self.ground.key, method, path, value), values)
+            statuses = collections.Counter()
+            for answer in answers:
+                contract.read(answer, answer.status, None if answer.status < 400 else "validation_error")
+                statuses[answer.status] += 1
+            return statuses
+        name = unique("race")
+        values = [{"name": name if number % 2 else name.upper()} for number in range(24)]
+        self.assertEqual(at_once(12, "POST", "/domains", values), {201: 1, 422: 23})
+        self.assertEqual([one["name"] for one in self.ok("GET", "/domains")["data"]].count(name), 1)
+        changes = [{"tracking_subdomain": f"race{number}"} for number in range(24)]
+        self.assertEqual(at_once(12, "PATCH", f"/domains/{self.id}", changes), {200: 1, 422: 23})
 
     def test_subdomains(self):
         bad = [

@@ -4,7 +4,7 @@ import json
 import unittest
 
 import contract
-from ground import CNAME_TARGET, Ground, unique
+from ground import CNAME_TARGET, Ground, unique, until
 from mail import letter
 from web import curl, scratch
 
@@ -50,7 +50,8 @@ class Curl(unittest.TestCase):
             changed = contract.domain(self.ok("PATCH", f"{root}/{id}", value={"click_tracking": False}))
             self.assertEqual((changed["open_tracking"], changed["click_tracking"]), (True, False))
             contract.reference(self.ok("POST", f"{root}/{id}/verify"), id)
-            contract.removed(self.ok("DELETE", f"{root}/{id}"), id)
+            told = contract.removed(self.ok("DELETE", f"{root}/{id}"), id)
+            self.assertRegex(told["message"], r"links .* 90 days")
             self.refused(404, "not_found", "GET", f"{root}/{id}")
 
     def test_body_without_a_content_type_or_with_another(self):
@@ -152,10 +153,19 @@ class Curl(unittest.TestCase):
         contract.removed(self.ok("DELETE", path), made["id"], "api_key")
         self.refused(404, "not_found", "DELETE", path)
 
+    def test_email_is_there_from_its_acceptance_on(self):
+        sender = "news@curl.example.com"
+        for number in range(10):
+            recipient = f"life{number}@example.net"
+            id = self.ground.send(sender, recipient, letter(sender, recipient, f"Life {number}"))
+            # While it waits, is on its way, has just left, and is history: never 404.
+            until("delivery", lambda: self.ok("GET", f"/emails/{id}")["last_event"] == "delivered")
+            listed = [one["id"] for one in self.ok("GET", "/emails")["data"]]
+            self.assertEqual(listed.count(id), 1)
+
     def test_emails(self):
         sender, recipient = "news@curl.example.com", "curl@example.net"
         id = self.ground.send(sender, recipient, letter(sender, recipient, "Curl"))
-        self.ground.known(id)
         got = contract.email(self.ok("GET", f"/emails/{id}"))
         self.assertEqual((got["id"], got["to"]), (id, [recipient]))
         self.assertEqual(contract.listing(self.ok("GET", "/emails"), contract.message)[0]["id"], id)

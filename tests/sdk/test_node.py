@@ -39,7 +39,6 @@ class Scripts(unittest.TestCase):
         sender, recipient = "news@mail.example.com", "node@example.net"
         sent = [self.ground.send(sender, recipient, letter(sender, recipient, subject))
                 for subject in ("Oldest", "Middle", "Newest")]
-        self.ground.known(*sent)
         self.script("emails", EMAILS=",".join(reversed(sent)), SENDER=sender, RECIPIENT=recipient)
 
 
