@@ -54,3 +54,17 @@ mail_software() {
         echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections || return
     system_packages "${missing[@]}"
 }
+
+# The SDK for Node, as tests/sdk pins it. Anything of npm's that runs by itself on installing is left out.
+node_packages() {
+    { command -v node && command -v npm; } >/dev/null || system_packages nodejs npm || return
+    local into=$tools/node file
+    mkdir -p "$into" || return
+    if ! cmp -s tests/sdk/package-lock.json "$into/package-lock.json" || [ ! -d "$into/node_modules" ]; then
+        for file in package.json package-lock.json; do
+            cp "tests/sdk/$file" "$into" || return
+        done
+        (cd "$into" && npm ci --ignore-scripts --no-audit --no-fund --loglevel error) ||
+            { rm -f "$into/package-lock.json"; return 1; }
+    fi
+}

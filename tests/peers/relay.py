@@ -27,16 +27,23 @@ def program():
 
 
 class Relay:
-    """A running server. `ports` are those of `listeners`, in their order; `settings` are sections as TOML has them."""
+    """A running server. `ports` are those of `listeners`, in their order; `settings` are sections as TOML has them;
+    `environment` is what the server has besides ours."""
 
-    def __init__(self, folder, smarthost, listeners=(TRUSTED,), settings=None):
+    def __init__(self, folder, smarthost, listeners=(TRUSTED,), settings=None, environment=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True)
         self.config = self.folder / "trackpost.toml"
         self.config.write_text(configuration(smarthost, listeners, settings or {}))
+        self.environment = os.environ | (environment or {})
+        self.start()
+
+    def start(self):
+        """Also after `stop`; the ports are others then, and the log begins anew."""
         command = [program(), "--config", self.config, "serve"]
         with open(self.folder / "log", "wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment)
         LOGS.append(self.folder / "log")
         until("the relay to be ready", self.ready)
         self.ports = [int(port) for port in re.findall(r"SMTP listens.*127\.0\.0\.1:(\d+)", self.log())]
