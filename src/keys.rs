@@ -75,10 +75,54 @@ impl Keys {
     }
 }
 
+/// Files beside the token keys: certificates with their keys, the account at the CA, keys that sign mail. One file each,
+/// so that none is ever half new.
+impl Keys {
+    /// The names of the files that begin with `prefix`, without it, and end with `suffix`, without that.
+    pub fn names(&self, prefix: &str, suffix: &str) -> Result<Vec<String>, KeyError> {
+        let failed = |e| KeyError::Io(self.dir.clone(), e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let name = name.to_str().and_then(|n| n.strip_prefix(prefix)?.strip_suffix(suffix));
+            names.extend(name.map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The contents of a file; nothing where it is not there. Refused where others than the owner may read it.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyError> {
+        let path = self.dir.join(name);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(KeyError::Io(path, e)),
+            Ok(meta) if meta.mode() & 0o077 != 0 => return Err(KeyError::Exposed(path, meta.mode() & 0o777)),
+            Ok(_) => {}
+        }
+        fs::read(&path).map(Some).map_err(|e| KeyError::Io(path, e))
+    }
+
+    /// Puts a file there, whole or not at all, for its owner's eyes alone.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
+        let path = self.dir.join(name);
+        write_new(&path, bytes).map_err(|e| KeyError::Io(path, e))
+    }
+
+    /// Takes a file away.
+    pub fn remove(&self, name: &str) -> Result<(), KeyError> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(KeyError::Io(path, e)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The token keys in use: who signs, who verifies. Shared by delivery and the tracking host.
 #[derive(Clone)]
 pub struct TokenRing {
-    keys: Keys,
+    pub keys: Keys,
     pub signer: Arc<ArcSwap<Signer>>,
     pub verifier: Arc<ArcSwap<Verifier>>,
 }

@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -80,6 +82,8 @@ pub struct EmailList {
     data: Vec<EmailItem>,
 }
 
+/// How long an answer waits for the history to be open.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(3);
 /// Entries of a page where nobody asks for a number.
 const DEFAULT_LIMIT: usize = 20;
 
@@ -91,7 +95,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
     let cursor = |id: Option<Uuid>| id.map(|id| QueueId::from_bytes(id.into_bytes()));
     let range =
         Range { after: cursor(page.after), before: cursor(page.before), limit: page.limit.unwrap_or(DEFAULT_LIMIT) };
-    let (emails, has_more) = aside(move || {
+    let (emails, has_more) = aside(&Arc::clone(&api), move || {
         let settings = api.ops.settings.snapshot();
         ops::email_list(&api.ops, range, |head| may_see(&settings, &key, head.from_domain.as_deref()))
     })
@@ -106,7 +110,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
     responses((status = 200, body = EmailBody), Refusals))]
 pub async fn get(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id) -> Result<Response, ApiError> {
     let id = QueueId::from_bytes(id.into_bytes());
-    let email = aside(move || {
+    let email = aside(&Arc::clone(&api), move || {
         let email = ops::email_show(&api.ops, &id)?;
         let settings = api.ops.settings.snapshot();
         match may_see(&settings, &key, email.message.from_domain.as_deref()) {
@@ -132,8 +136,15 @@ fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>) -> bool {
     key.domains.is_empty() || settings.domains.values().any(own)
 }
 
-/// Runs what reads the disk where it keeps nobody waiting.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, OpError> + Send + 'static) -> Result<T, ApiError> {
+/// Runs what reads the disk where it keeps nobody waiting. The history opens some moments after the server has.
+async fn aside<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce() -> Result<T, OpError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let end = Instant::now() + HISTORY_PATIENCE;
+    while api.ops.store.load().is_none() && Instant::now() < end {
+        tokio::time::sleep(HISTORY_PATIENCE / 100).await;
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(ApiError::new(Kind::Internal, "An unexpected error occurred.")),

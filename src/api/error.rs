@@ -167,8 +167,10 @@ impl From<OpError> for ApiError {
 /// Our texts begin small, as parts of log lines; those of an API begin as sentences do.
 fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
+    // A name stays as it is.
+    let is_word = text.split(' ').next().is_some_and(|word| word.bytes().all(|b| b.is_ascii_lowercase()));
     match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
+        Some(first) if is_word => first.to_uppercase().chain(chars).collect(),
+        _ => text.to_owned(),
     }
 }

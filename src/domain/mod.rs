@@ -149,6 +149,7 @@ impl SenderDomain {
             return Err(bad(DomainError::BadLabel));
         }
         let host = self.name.with_labels(labels).map_err(bad)?;
+        name::check_letters(&host).map_err(bad)?;
         let Some(labels) = host.as_str().strip_suffix(self.name.as_str()).and_then(|l| l.strip_suffix('.')) else {
             return Err(bad(DomainError::BadLabel));
         };

@@ -1,17 +1,31 @@
 //! Which names may be sender domains, and how names are shown.
 
 use super::DomainRule;
-use crate::mail::DomainName;
+use crate::mail::{DomainError, DomainName};
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// Reads the name of a sender domain: no public suffix, since nobody's mail comes from one and its holder would govern
 /// everybody below. Suffixes in private hands (`github.io`) are their holders' to use.
 pub fn sender_domain(text: &str) -> Result<DomainName, DomainRule> {
     let name = DomainName::parse(text).map_err(|e| DomainRule::BadName(shortened(text), e))?;
+    check_letters(&name).map_err(|e| DomainRule::BadName(shortened(text), e))?;
     if is_public_suffix(&name) {
         return Err(DomainRule::PublicSuffix(name));
     }
     Ok(name)
 }
+
+/// Refuses what IDNA2008 (RFC 5892) has no place for, though browsers resolve it: emoji and other symbols, of which
+/// several look like one.
+pub(super) fn check_letters(name: &DomainName) -> Result<(), DomainError> {
+    use GeneralCategoryGroup::{Letter, Mark, Number};
+    let fits =
+        |c: char| c.is_ascii() || matches!(c.general_category_group(), Letter | Mark | Number) || JOINERS.contains(&c);
+    if unicode(name.as_str()).chars().all(fits) { Ok(()) } else { Err(DomainError::BadLabel) }
+}
+
+/// What RFC 5892 appendix A allows in its place, which the conversion has checked.
+const JOINERS: [char; 8] = ['\u{b7}', '\u{375}', '\u{5f3}', '\u{5f4}', '\u{30fb}', '\u{200c}', '\u{200d}', '\u{6fd}'];
 
 fn is_public_suffix(name: &DomainName) -> bool {
     let of_icann = |text: &str| {
@@ -56,6 +70,11 @@ mod tests {
             ("mail.example.co.uk", Some("mail.example.co.uk")),
             ("bücher.example", Some("xn--bcher-kva.example")),
             ("github.io", Some("github.io")),
+            ("हिन्दी.example", Some("xn--j2bd4cyah0f.example")),
+            ("🐟a.example.com", None),
+            ("a❤.example.com", None),
+            ("xn--a-uju.example.com", None),
+            ("exa%6dple.com", None),
             ("relay.test", Some("relay.test")),
             ("com", None),
             ("co.uk", None),

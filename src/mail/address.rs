@@ -141,6 +141,10 @@ impl DomainName {
         if text.len() > 1_000 {
             return Err(DomainError::TooLong);
         }
+        // The URL parser would decode it.
+        if text.contains('%') {
+            return Err(DomainError::BadLabel);
+        }
         let ascii = match url::Host::parse(text) {
             Ok(url::Host::Domain(name)) => name,
             Ok(_) => return Err(DomainError::Address),

@@ -1,8 +1,15 @@
-//! TLS where we are the server: certificate and key from files, taken anew when the files change.
+//! TLS where we are the server: certificate and key from files, taken anew when the files change; and, for the tracking
+//! hosts, a certificate for each by the name that the client asks for ([`HostCertificates`]).
 //!
 //! A change is seen by the files' metadata, a few seconds after it was made; sessions go on with what they began with.
 //! Files that do not fit together leave what was in force, since the two are rarely replaced at one moment. One crypto
 //! provider, ring, named here so that nothing depends on what the process installed.
+
+mod challenges;
+mod hosts;
+
+pub use challenges::{CHALLENGE_PATH, Challenges};
+pub use hosts::{HostCertificate, HostCertificates};
 
 use crate::config::CertificateFiles;
 use arc_swap::ArcSwap;
@@ -30,20 +37,35 @@ pub struct CertificateError {
 
 /// A certificate chain with its key, as they lie in two files.
 pub struct ServerTls {
-    files: ArcSwap<CertificateFiles>,
+    files: Option<ArcSwap<CertificateFiles>>,
     current: ArcSwap<ServerConfig>,
 }
 
 impl ServerTls {
     pub fn open(files: &CertificateFiles) -> Result<Self, CertificateError> {
-        Ok(Self { files: ArcSwap::from_pointee(files.clone()), current: ArcSwap::from_pointee(load(files)?) })
+        let current = ArcSwap::from_pointee(load(files)?);
+        Ok(Self { files: Some(ArcSwap::from_pointee(files.clone())), current })
+    }
+
+    /// A certificate for each host; these change by themselves.
+    pub fn of_hosts(hosts: Arc<HostCertificates>) -> Result<Self, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(hosts);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Sessions are resumed without a table of ours, which 10,000 clients would overflow (RFC 5077, RFC 8446 §2.2).
+        config.ticketer = ring::Ticketer::new()?;
+        Ok(Self { files: None, current: ArcSwap::from_pointee(config) })
     }
 
     /// Goes on with these files, which may be others than before.
     pub fn reopen(&self, files: &CertificateFiles) -> Result<(), CertificateError> {
         let config = load(files)?;
-        self.files.store(Arc::new(files.clone()));
-        self.current.store(Arc::new(config));
+        if let Some(held) = &self.files {
+            held.store(Arc::new(files.clone()));
+            self.current.store(Arc::new(config));
+        }
         Ok(())
     }
 
@@ -54,13 +76,14 @@ impl ServerTls {
 
     /// Looks at the files again and again until `stop`, and takes what has changed.
     pub async fn follow(&self, mut stop: watch::Receiver<bool>) {
-        let mut seen = stamps(&self.files.load());
+        let Some(held) = &self.files else { return };
+        let mut seen = stamps(&held.load());
         loop {
             let pause = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop));
             if pause.await.is_ok() {
                 return;
             }
-            let files = self.files.load_full();
+            let files = held.load_full();
             let now = stamps(&files);
             if now == seen {
                 continue;
