@@ -4,7 +4,7 @@
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
-use crate::domain::SenderDomain;
+use crate::domain::{CertificateState, SenderDomain};
 use crate::mail::DomainName;
 use crate::spool::{AppendError, Entry, Log};
 use arc_swap::ArcSwap;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     /// Removed domains, whose links are still answered.
     pub removed: BTreeMap<Uuid, SenderDomain>,
     pub api_keys: BTreeMap<Uuid, ApiKey>,
+    /// What is known of the certificates of tracking hosts.
+    pub certificates: BTreeMap<DomainName, CertificateState>,
     /// Tracking is off for all mail (`trackpost tracking off`).
     pub tracking_off: bool,
     /// Tracking is off for these sender domains, known or not.
@@ -118,6 +120,7 @@ pub enum Change {
     DropRemoved(Uuid),
     ApiKey(ApiKey),
     DropApiKey(Uuid),
+    Certificate(DomainName, CertificateState),
     TrackingOff(Option<DomainName>, bool),
     QueueHeld(bool),
 }
@@ -241,6 +244,9 @@ impl Snapshot {
         let off = self.tracking_off_for.iter().cloned().map(|name| Change::TrackingOff(Some(name), true));
         let switches = [Change::TrackingOff(None, self.tracking_off), Change::QueueHeld(self.queue_held)];
         let all = domains.chain(removed).chain(keys).chain(off).chain(switches);
+        let certificates =
+            self.certificates.iter().map(|(host, state)| Change::Certificate(host.clone(), state.clone()));
+        let all = all.chain(certificates);
         all.map(|change| encode(&change)).filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
@@ -252,6 +258,7 @@ impl Snapshot {
             Change::DropRemoved(id) => drop(self.removed.remove(&id)),
             Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
             Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
+            Change::Certificate(host, state) => drop(self.certificates.insert(host, state)),
             Change::QueueHeld(held) => self.queue_held = held,
             Change::TrackingOff(None, off) => self.tracking_off = off,
             Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
@@ -278,6 +285,7 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::DropRemoved(id) => (format!("removed/{id}"), None),
         Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
         Change::DropApiKey(id) => (format!("api-key/{id}"), None),
+        Change::Certificate(host, state) => (format!("certificate/{host}"), json(state)),
         Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
@@ -295,6 +303,7 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
         Some(("domain", _)) => json(value).map(Change::Domain),
         Some(("removed", _)) => json(value).map(Change::Removed),
         Some(("api-key", _)) => json(value).map(Change::ApiKey),
+        Some(("certificate", host)) => Some(Change::Certificate(DomainName::parse(host).ok()?, json(value)?)),
         Some((OFF, name)) => DomainName::parse(name).ok().map(|name| Change::TrackingOff(Some(name), true)),
         _ => None,
     }
@@ -335,6 +344,7 @@ mod tests {
             Change::ApiKey(key),
             Change::TrackingOff(None, true),
             Change::QueueHeld(true),
+            Change::Certificate(name.clone(), CertificateState::issued(9)),
             Change::TrackingOff(Some(name), true),
         ] {
             let (key, value) = encode(&change);

@@ -8,6 +8,7 @@
 //! `name` which names are taken, `excluded` whose copies are never tracked.
 
 mod caa;
+mod certificate;
 mod excluded;
 mod finding;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod subdomain;
 mod tests;
 
 pub use caa::{CaaProperty, CaaSet, CaaVerdict};
+pub use certificate::{CertificateState, OrderFailure};
 pub use excluded::{Excluded, MAX_EXCLUDED};
 pub use finding::{Browser, CnameFound, Finding, NotKnown};
 pub use name::{sender_domain, unicode, unsupported};
@@ -219,6 +221,18 @@ impl SenderDomain {
         let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == looked_at.host) else { return };
         subdomain.judge(finding, expected, looked_at.looks.asked, now);
         self.settle(demand);
+    }
+
+    /// A certificate for `host` is there, or is no longer. Whether that changed anything.
+    pub fn certificate(&mut self, host: &DomainName, there: bool, demand: Demand, now: u64) -> bool {
+        let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == *host) else { return false };
+        if subdomain.accepted.is_some() == there {
+            return false;
+        }
+        subdomain.accepted = there.then_some(now);
+        subdomain.refused = None;
+        self.settle(demand);
+        true
     }
 
     /// The subdomain asked for comes into use once all is well with it.

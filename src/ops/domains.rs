@@ -152,7 +152,14 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
             Verify::Ask => {}
         }
         domain.verify(now);
-        Ok::<_, OpError>((vec![Change::Domain(domain)], ()))
+        // Orders that the CA had put an end to, or that wait for their time, are made again.
+        let hosts = domain.subdomains().iter().map(|s| &s.host);
+        let waiting = hosts.filter_map(|host| Some((host, settings.certificates.get(host)?)));
+        let waiting = waiting.filter(|(_, state)| state.message.is_some());
+        let mut changes: Vec<_> =
+            waiting.map(|(host, state)| Change::Certificate(host.clone(), state.asked())).collect();
+        changes.push(Change::Domain(domain));
+        Ok::<_, OpError>((changes, ()))
     });
     asked.await?;
     wait_for(ops, patience, |settings| {

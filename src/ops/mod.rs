@@ -2,13 +2,15 @@
 //! and the dashboard later. Rules are the core's; this module puts them together with the settings, the log, the
 //! queue and the view.
 
+mod certificates;
 mod domain_view;
 mod domains;
 mod emails;
 mod keys;
 mod mail;
 
-pub use domain_view::{DomainView, RecordView};
+pub use certificates::{certificate_failed, certificate_in_use, hosts_with_certificates};
+pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
     DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,
     domain_update, domain_verify, tracking_switch,
