@@ -46,6 +46,15 @@ impl CaClient {
         Some(self.retry_after.swap(0, Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
+    /// Asks for the CA's directory (RFC 8555 §7.1.1).
+    pub async fn answers(&self, directory: &str) -> Result<(), String> {
+        let response = self.http.get(directory).send().await.map_err(|e| innermost(&e))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(format!("it answers {status}")),
+        }
+    }
+
     async fn send(self, request: http::Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let failed = |why: String| Error::Other(why.into());
         let (head, body) = request.into_parts();

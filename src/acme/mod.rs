@@ -74,6 +74,11 @@ impl Acme {
     }
 }
 
+/// Whether the CA answers; the text says why not. `root` is a root (PEM) beside the system's.
+pub async fn directory_answers(directory: &str, root: Option<&Path>) -> Result<(), String> {
+    CaClient::new(root)?.answers(directory).await
+}
+
 /// The certificates that lie in the folder of keys. One that does not fit its host is left out, and ordered anew.
 pub fn load(keys: &Keys) -> Result<Vec<(DomainName, HostCertificate)>, KeyError> {
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::domain::{Browser, Demand, Finding, NotKnown, Record, Subdomain};
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
-use dns::Dns;
+pub use dns::Dns;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +42,13 @@ impl Looker {
     pub fn new(ops: Arc<Ops>, servers: &[SocketAddr], link_port: u16, allow_private: bool) -> Result<Self, String> {
         Ok(Self { ops, dns: Dns::new(servers)?, link_port, allow_private })
     }
+}
+
+/// What stands at a tracking host of `domain` instead of a CNAME to `target`; nothing where it is right.
+pub async fn found_instead(dns: &Dns, host: &DomainName, domain: &DomainName, target: &DomainName) -> Option<String> {
+    let cname = dns.tracking(host, domain, target).await;
+    let labels = host.as_str().strip_suffix(domain.as_str()).unwrap_or(host.as_str()).trim_end_matches('.');
+    Finding { cname, caa: None, browser: Browser::NotAsked }.cname_text(host, labels, target)
 }
 
 /// One tracking host of one domain.
