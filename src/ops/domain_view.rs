@@ -1,6 +1,7 @@
 //! A domain as people see it: its records, what DNS has instead, and whether its mail is tracked.
 
 use super::Terms;
+use crate::clock;
 use crate::domain::{Demand, Record, SenderDomain, Subdomain, unicode};
 use crate::settings::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ pub(super) fn view(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) ->
         excluded_recipients: domain.excluded.iter().map(str::to_owned).collect(),
         region: domain.region.as_str().to_owned(),
         created_at: domain.created_at,
-        next_change_at: domain.next_change(),
+        next_change_at: domain.next_change(clock::unix_ms()),
     }
 }
 

@@ -81,7 +81,7 @@ pub enum OpError {
         policy: Option<String>,
     },
     /// The tracking host is another sender domain's.
-    HostTaken(DomainName, DomainName),
+    HostTaken(DomainName),
     UnknownKey(String),
     AmbiguousKey(String),
     UnknownMessage(QueueId),
@@ -121,7 +121,7 @@ impl fmt::Display for OpError {
                 )?;
                 policy.as_ref().map_or(Ok(()), |url| write!(f, ", see {url}"))
             }
-            Self::HostTaken(host, name) => write!(f, "{host} is a tracking host of {name} already"),
+            Self::HostTaken(host) => write!(f, "{host} belongs to another sender domain: give another subdomain"),
             Self::UnknownKey(id) => write!(f, "there is no API key {id}"),
             Self::AmbiguousKey(id) => write!(f, "several API keys begin with {id}: give more of the id"),
             Self::UnknownMessage(id) => write!(f, "there is no message {id}"),

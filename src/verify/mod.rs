@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use uuid::Uuid;
 
-/// Looks that are under way at once.
+/// Looks that are under way at once; and so many more for what somebody waits for, so that domains whose name servers
+/// are dead hold nobody up.
 const AT_ONCE: usize = 16;
+const AT_ONCE_ASKED: usize = 64;
 /// Even with nothing due: the clock may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a finding could not be written down.
@@ -71,18 +73,24 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
         let (settings, terms) = (looker.ops.settings.snapshot(), looker.ops.terms.load_full());
-        for domain in settings.domains.values() {
-            for (at, subdomain) in domain.due(terms.demand, terms.by_acme, now) {
-                let site = Site { id: domain.id, host: subdomain.host.clone() };
-                if under_way.values().any(|other| *other == site) {
-                    continue;
-                }
-                if at > now {
-                    wake = wake.min(at);
-                } else if under_way.len() < AT_ONCE {
-                    let look = look(Arc::clone(&looker), domain.name.clone(), subdomain.clone(), site.clone());
-                    under_way.insert(looks.spawn(look).id(), site);
-                }
+        let mut due: Vec<_> = settings
+            .domains
+            .values()
+            .flat_map(|d| d.due(terms.demand, terms.by_acme, now).map(move |(at, subdomain)| (at, d, subdomain)))
+            .collect();
+        let asked = |subdomain: &Subdomain| subdomain.looks.asked != subdomain.looks.answered;
+        due.sort_by_key(|(at, _, subdomain)| (!asked(subdomain), *at));
+        for (at, domain, subdomain) in due {
+            let site = Site { id: domain.id, host: subdomain.host.clone() };
+            if under_way.values().any(|other| *other == site) {
+                continue;
+            }
+            let most = if asked(subdomain) { AT_ONCE + AT_ONCE_ASKED } else { AT_ONCE };
+            if at > now {
+                wake = wake.min(at);
+            } else if under_way.len() < most {
+                let look = look(Arc::clone(&looker), domain.name.clone(), subdomain.clone(), site.clone());
+                under_way.insert(looks.spawn(look).id(), site);
             }
         }
         let sleep = Duration::from_millis(wake.saturating_sub(clock::unix_ms()));
