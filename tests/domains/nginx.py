@@ -91,14 +91,16 @@ class Nginx:
 class Authority:
     """A private root, as the file ROOT.pem, and what it issues: NAME.pem and NAME.key in its folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, days=2):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         self.root = self.folder / "root.pem"
-        self.openssl("req -x509 -keyout root.key -out root.pem -days 2 -subj /CN=Root", new_key=True)
+        self.openssl(f"req -x509 -keyout root.key -out root.pem -days {days} -subj /CN=Root", new_key=True)
 
     def issue(self, name, host, days=2):
-        (self.folder / "extensions").write_text(f"subjectAltName=DNS:{host}\nbasicConstraints=critical,CA:false\n")
+        """`host` is a name, or what a certificate may be for as openssl has it: `IP:127.0.0.1`."""
+        names = host if ":" in host else f"DNS:{host}"
+        (self.folder / "extensions").write_text(f"subjectAltName={names}\nbasicConstraints=critical,CA:false\n")
         self.openssl(f"req -new -keyout {name}.key -out {name}.csr -subj /CN={name}", new_key=True)
         self.openssl(f"x509 -req -in {name}.csr -CA root.pem -CAkey root.key -CAcreateserial -days {days} "
                      f"-extfile extensions -out {name}.pem")
