@@ -94,12 +94,15 @@ class Files(Tls):
 
 
 class Acme(Tls):
-    def begin(self, clock=False, settings=None, environment=None, names=("example.com",), **pebble):
-        """Pebble, the front and a relay; zones of `names` lead their hosts to it. Nothing is verified yet."""
+    def begin(self, clock=False, settings=None, environment=None, names=("example.com",), faults=(), **pebble):
+        """Pebble, the front, with faults by kind, and a relay; zones of `names` lead their hosts to it. Nothing is
+        verified yet."""
         self.ca = Pebble(self.folder / "ca", self.plain, **pebble)
         self.addCleanup(self.ca.stop)
         self.front = Front(self.ca)
         self.addCleanup(self.front.stop)
+        for kind, fault in dict(faults).items():
+            self.front.fail(kind, fault)
         for name in names:
             self.dns.zone(name, LINKS)
         return self.start(self.front.directory, clock, settings, environment)
@@ -149,9 +152,11 @@ class Acme(Tls):
         return datetime.datetime.fromisoformat(found["next_try_at"]).timestamp() - self.now()
 
     def pass_to_next_try(self, server, domain):
-        """Moves the relay's clock to where it says that it tries again."""
+        """Moves the relay's clock to where it says that it tries again. It is started anew, as one that sleeps does
+        not see that a clock was set."""
         found = certificate(rest.fetch(server, domain))
         self.clock.go_on(self.retry_in(found) + 2)
+        server.restart()
 
     def host(self, name="example.com"):
         return f"links.{name}"

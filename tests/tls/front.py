@@ -83,6 +83,11 @@ def changed(change):
     return fault
 
 
+def of(host, fault):
+    """The fault for orders of one host alone."""
+    return lambda asked: fault(asked) if host in asked.names else asked.forward()
+
+
 def late(seconds):
     def fault(asked):
         time.sleep(seconds)

@@ -88,8 +88,9 @@ class Names:
 
     def lead(self, host, address):
         """From now on a name is looked up to be at another address."""
-        body = json.dumps({"host": f"{host}.", "addresses": [address]}).encode()
-        urllib.request.urlopen("http://%s:%d/add-a" % self.management, body, timeout=10).close()
+        for path, told in (("clear-a", {}), ("add-a", {"addresses": [address]})):
+            body = json.dumps({"host": f"{host}."} | told).encode()
+            urllib.request.urlopen("http://%s:%d/%s" % (*self.management, path), body, timeout=10).close()
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import time
 import handshake
 import rest
 from base import DAY, HOST, HOUR, LINKS, TARGET, Acme, certificate, side_by_side as load_tests  # noqa: F401
-from front import Answer, changed, error, hung_up, late, problem, silent
+from front import Answer, changed, error, hung_up, late, of, problem, silent
 from nginx import Authority
 from pebble import names
 from support import until
@@ -37,7 +37,7 @@ FAULTS = {
     "directory_is_a_sign_in_page": ("directory", lambda _asked: NOT_JSON, ()),
     "directory_404": ("directory", error(404), "404"),
     "hangs_up": ("directory", hung_up, ()),
-    "nonces_500": ("nonce", error(500), "500"),
+    "nonces_500": ("nonce", error(500), "nonce"),
     "account_refused": ("account", problem(403, "unauthorized", "no more accounts today"), "no more accounts today"),
     "terms_have_changed": ("account", problem(403, "userActionRequired", "agree to the new terms"),
                            "agree to the new terms"),
@@ -71,8 +71,7 @@ def swapped(asked, body):
 class Failing(Acme):
     def fails(self, kind, fault, said, host=HOST, seconds=30, **options):
         """A relay whose orders come to nothing; the state, which names what was said."""
-        self.server = self.begin(clock=True, **options)
-        self.front.fail(kind, fault)
+        self.server = self.begin(clock=True, faults={kind: fault}, **options)
         self.domain = self.ask(self.server)
         self.assertEqual(self.domain["status"], "verified", "records are DNS's alone")
         found = self.failing(self.server, self.domain, seconds)
@@ -84,10 +83,10 @@ class Failing(Acme):
         self.assertIn("certificate", rest.fetch(self.server, self.domain)["tracking"])
         return found
 
-    def recovers(self, seconds=30):
+    def recovers(self):
         self.front.heal()
         self.pass_to_next_try(self.server, self.domain)
-        domain = self.ready(self.server, self.domain, seconds=seconds)
+        domain = self.ready(self.server, self.domain)
         self.assertNotIn("message", certificate(domain))
         self.assertNotIn("next_try_at", certificate(domain))
         handshake.shake(self.secure, HOST, self.root)
@@ -118,10 +117,9 @@ class Faults(Failing):
         self.recovers()
 
     def test_slow_is_no_fault(self):
-        server = self.begin()
-        for kind in ("directory", "nonce", "account", "order", "authorization", "challenge", "look", "finalize",
-                     "certificate"):
-            self.front.fail(kind, late(1.5))
+        kinds = ("directory", "nonce", "account", "order", "authorization", "challenge", "look", "finalize",
+                 "certificate")
+        server = self.begin(faults={kind: late(1.5) for kind in kinds})
         domain = self.ask(server)
         self.ready(server, domain, seconds=90)
         self.assertEqual(len(self.front.orders(HOST)), 1)
@@ -176,7 +174,7 @@ class Faults(Failing):
         self.assertIsNone(self.tracked(self.server, name))
         names().lead(host, "127.0.0.1")
         self.pass_to_next_try(self.server, self.domain)
-        self.ready(self.server, self.domain, seconds=30)
+        self.ready(self.server, self.domain)
 
     def test_verify_tries_again(self):
         self.fails("order", problem(403, "unauthorized", "this account is locked"), "this account is locked")
@@ -207,9 +205,9 @@ class WrongCertificates(Failing):
         pair = issuer.issue("given", host)
         body = pair.with_suffix(".pem").read_bytes() + issuer.root.read_bytes()
         self.fails("certificate", lambda asked: swapped(asked, body), "certificate")
-        self.assertEqual(handshake.alert(self.secure, HOST), "unrecognized_name")
+        self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
         self.server.restart()
-        self.assertEqual(handshake.alert(self.secure, HOST), "unrecognized_name")
+        self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
         self.recovers()
 
     def test_for_another_key(self):
@@ -235,7 +233,7 @@ class WrongCertificates(Failing):
         self.front.fail("certificate", other)
         self.domain = self.ask(self.server)
         self.failing(self.server, self.domain)
-        self.assertEqual(handshake.alert(self.secure, HOST), "unrecognized_name")
+        self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
         self.recovers()
 
 
@@ -254,8 +252,8 @@ class Pauses(Failing):
         self.recovers()
 
     def retry_after(self, value, wanted, status=429, kind="rateLimited"):
-        found = self.fails("order", problem(status, kind, "too many certificates", Retry_After=value),
-                           "too many certificates")
+        told = problem(status, kind, "too many certificates", Retry_After=value)
+        found = self.fails("order", of(HOST, told), "too many certificates")
         self.assertTrue(wanted - 60 <= self.retry_in(found) <= wanted * 1.25 + 60, found)
         asked = len(self.front.orders(HOST))
         self.assertEqual(asked, 1)
@@ -280,31 +278,47 @@ class Pauses(Failing):
         self.retry_after(7200, 7200, 503, "serverInternal")
 
     def test_one_that_is_no_time(self):
-        found = self.fails("order", problem(429, "rateLimited", "too many", Retry_After="soon"), "too many")
+        told = problem(429, "rateLimited", "too many", Retry_After="soon")
+        found = self.fails("order", of(HOST, told), "too many")
         self.assertTrue(20 < self.retry_in(found) <= SECOND_PAUSE, found)
 
     def test_one_that_is_too_long_to_be_meant(self):
-        found = self.fails("order", problem(429, "rateLimited", "too many", Retry_After=10 ** 15), "too many")
+        told = problem(429, "rateLimited", "too many", Retry_After=10 ** 15)
+        found = self.fails("order", of(HOST, told), "too many")
         self.assertLess(self.retry_in(found), 400 * DAY)
 
-    def test_what_is_common_holds_for_all(self):
-        """A CA that is down is one question, not one for each host."""
+    def test_others_go_on(self):
+        """A limit is mostly that of one registered domain: no customer's holds for the others."""
+        told = problem(429, "rateLimited", "too many certificates for example.com", Retry_After=2 * DAY)
+        self.fails("order", of(HOST, told), "too many")
+        self.dns.zone("example.org", LINKS)
+        self.obtained(self.server, "example.org")
+
+    def test_one_that_waits_for_others_says_so(self):
+        """Where a limit does hold for all, a host that was not even asked for has a reason and a time."""
+        told = problem(429, "rateLimited", "too many new orders", Retry_After=7200)
+        self.server = self.begin(clock=True, faults={"order": told})
+        until("an order", lambda: self.front.orders())
+        self.domain = self.ask(self.server)
+        self.failing(self.server, self.domain)
+        self.recovers()
+
+    def test_down_for_many(self):
+        """A CA that is down is asked once for each host, and no more before its time."""
         names = [f"d{number}.example.com" for number in range(10)]
-        self.server = self.begin(clock=True, names=())
+        self.server = self.begin(clock=True, names=(), faults={"directory": error(503, Retry_After=3600)})
         self.dns.zone("example.com", *(f"links.d{number} CNAME {TARGET}." for number in range(10)))
-        since = time.monotonic()
-        self.front.fail("directory", error(503, Retry_After=3600))
         for name in names:
             self.failing(self.server, self.ask(self.server, name))
-        self.assertLess(len(self.front.requests("directory", since)), 30)
+        self.assertLessEqual(len(self.front.requests("directory")), len(names) + 1)
 
 
 class Bodies(Acme):
     def test_one_that_is_too_long(self):
         """64 MiB of directory: refused long before its end, or at least not kept whole in memory many times."""
         huge = json.dumps({"meta": {"text": "x" * (64 << 20)}}).encode()
-        server = self.begin()
-        self.front.fail("directory", lambda _asked: Answer(200, {"Content-Type": "application/json"}, huge))
+        answer = Answer(200, {"Content-Type": "application/json"}, huge)
+        server = self.begin(faults={"directory": lambda _asked: answer})
         found = self.failing(server, self.ask(server), 60)
         self.assertTrue(found["message"])
         self.assertLess(len(found["message"]), 2000)

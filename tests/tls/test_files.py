@@ -1,13 +1,15 @@
 """`tracking.tls = "files"`: pairs that someone else renews, taken as they change; and keys that others may read."""
 
 import os
+import re
 import subprocess
+import time
 
 import handshake
 import mail
 import relay
 import rest
-from base import DAY, HOST, LINKS, SOON, TARGET, Acme, Files, TlsServer, certificate  # noqa: F401
+from base import DAY, HOST, LINKS, SOON, TARGET, Acme, Files, certificate
 from base import side_by_side as load_tests  # noqa: F401
 from support import until
 
@@ -32,7 +34,7 @@ class Pairs(Files):
         self.assertEqual(handshake.curl(sent.link, self.root), ("2", 302, mail.PAGE))
         for host in (HOST, TARGET):
             handshake.shake(self.secure, host, self.root)
-        self.assertEqual(handshake.alert(self.secure, "links.example.org"), "unrecognized_name")
+        self.assertEqual(handshake.alert(self.secure, "links.example.org"), handshake.REFUSED)
 
     def test_changed_files_are_taken(self):
         server = self.begin(HOST, TARGET)
@@ -59,7 +61,7 @@ class Pairs(Files):
         self.assertEqual(certificate(domain)["state"], "waiting")
         self.assertIn("certificate", domain["tracking"])
         self.assertIsNone(self.tracked(server))
-        self.assertEqual(handshake.alert(self.secure, HOST), "unrecognized_name")
+        self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
         self.put(HOST)
         until("mail to be tracked", lambda: self.tracked(server) == HOST, TAKEN)
         self.click(mail.send(server, self.smarthost, "example.com").link, self.root)
@@ -148,64 +150,74 @@ class Pairs(Files):
         self.assertEqual(handshake.shake(self.secure, HOST, self.root).serial, shown.serial)
 
 
-class Started(TlsServer):
-    """One that may not come up at all; then `refusal` is what it said."""
-
-    refusal = None
-
-    def start(self):
-        command = [relay.program(), "--config", self.config, "serve"]
-        try:
-            ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
-                                   env=os.environ | self.environment)
-        except subprocess.TimeoutExpired:
-            raise AssertionError("it has started") from None
-        self.refusal = ended.stdout + ended.stderr
-        if not ended.returncode:
-            raise AssertionError(f"it ended well: {self.refusal}")
-
-    def close(self):
-        pass
-
-
 class Refused(Files):
-    def refused(self, *said):
+    """A pair that is of no use, at the start. It is said, and not served; mail and other hosts go on."""
+
+    def refused(self, server, *said):
+        self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
+        handshake.shake(self.secure, TARGET, self.root)
+        lines = [line for line in server.log().splitlines() if re.search(" (WARN|ERROR) ", line)]
+        self.assertTrue([line for line in lines if all(part in line for part in said)], f"{said}: {lines}")
+        domain = self.verified(server)
+        self.assertNotEqual(certificate(domain)["state"], "valid")
+        self.assertIsNone(self.tracked(server))
+
+    def begin(self, spoil):
         self.dns.zone("example.com", LINKS)
-        server = self.files(start=Started)
-        for part in said:
-            self.assertIn(part, server.refusal)
-        # In a line, not as a crash.
-        self.assertNotIn("panicked", server.refusal)
+        self.put(TARGET)
+        self.put(HOST)
+        spoil(self.certificates / f"{HOST}.pem", self.certificates / f"{HOST}.key")
+        server = self.files()
+        return server
+
+    def readable(self, mode):
+        self.refused(self.begin(lambda _, key: key.chmod(mode)), f"{HOST}.key")
 
     def test_a_key_that_all_may_read(self):
-        self.put(HOST)
-        for mode in (0o644, 0o604, 0o640, 0o660):
-            with self.subTest(oct(mode)):
-                (self.certificates / f"{HOST}.key").chmod(mode)
-                self.refused(f"{HOST}.key", "read")
-                self.folder = self.folder / "again"
-                self.folder.mkdir()
+        self.readable(0o644)
+
+    def test_a_key_that_others_may_read(self):
+        self.readable(0o604)
+
+    def test_a_key_that_all_may_write(self):
+        self.readable(0o666)
 
     def test_a_key_that_is_none(self):
-        self.put(HOST)
-        (self.certificates / f"{HOST}.key").write_text("no key")
-        self.refused(f"{HOST}.key")
+        self.refused(self.begin(lambda _, key: key.write_text("no key")), HOST, "key")
+
+    def test_a_key_that_is_a_folder(self):
+        self.refused(self.begin(lambda _, key: (key.unlink(), key.mkdir())), f"{HOST}.key")
 
     def test_a_key_that_is_missing(self):
-        self.put(HOST)
-        (self.certificates / f"{HOST}.key").unlink()
-        self.refused(HOST)
+        self.refused(self.begin(lambda _, key: key.unlink()), HOST)
 
     def test_a_key_of_another(self):
-        self.put(HOST)
-        self.put(TARGET)
-        (self.certificates / f"{HOST}.key").replace(self.certificates / f"{TARGET}.key")
-        self.put(HOST)
-        self.refused(TARGET, "key")
+        self.refused(self.begin(lambda _, key: key.write_bytes((self.certificates / f"{TARGET}.key").read_bytes())),
+                     HOST, "key")
 
     def test_a_certificate_of_another(self):
-        self.put(HOST, "www.example.com")
-        self.refused(HOST)
+        self.refused(self.begin(lambda *_: self.put(HOST, "www.example.com")), HOST)
+
+    def test_a_certificate_that_is_none(self):
+        self.refused(self.begin(lambda chain, _: chain.write_text("hello")), HOST)
+
+    def test_a_name_that_is_none(self):
+        """Other files in the folder are nobody's business."""
+        self.put(HOST)
+        self.put(TARGET)
+        for name in ("README", "..pem", "a b.pem", "x" * 200 + ".pem", ".hidden.pem", "links_.example.com.pem"):
+            (self.certificates / name).write_text("hello")
+        (self.certificates / "folder.pem").mkdir()
+        (self.certificates / "dead.example.com.pem").symlink_to("nowhere")
+        (self.certificates / "loop.example.com.pem").symlink_to("loop.example.com.pem")
+        os.mkfifo(self.certificates / "pipe.example.com.pem")
+        os.mkfifo(self.certificates / "pipe.example.com.key")
+        server = self.files()
+        handshake.shake(self.secure, HOST, self.root)
+        self.put(HOST, days=3)
+        until("a change to be taken", lambda: handshake.shake(self.secure, HOST, self.root).not_after
+              > time.time() + 2.5 * DAY, TAKEN)
+        server.kill()
 
 
 class OwnKeys(Acme):
@@ -215,7 +227,7 @@ class OwnKeys(Acme):
         server = self.begin()
         self.obtained(server)
         until("a certificate of the target", lambda: handshake.shaken(self.secure, TARGET, self.root), SOON)
-        for name in (f"cert-{HOST}.key", f"cert-{TARGET}.key", "acme-account.json"):
+        for name in (f"cert-{HOST}.pem", f"cert-{TARGET}.pem", "acme-account.json"):
             with self.subTest(name):
                 server.stop()
                 (server.keys / name).chmod(0o644)

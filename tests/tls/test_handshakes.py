@@ -18,7 +18,7 @@ UNKNOWN = ("other.example.net", "example.com", "www.links.example.com", "links.e
 OLD = {"TLS 1.0": ("-tls1",), "TLS 1.1": ("-tls1_1",)}
 # By openssl's names; those that OpenSSL 3 does not have at all are not among them.
 BAD_CIPHERS = ("AES128-SHA", "AES256-SHA256", "AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES256-SHA384",
-               "DHE-RSA-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA", "ECDHE-ECDSA-NULL-SHA", "NULL-SHA256", "AECDH-NULL-SHA",
+               "DHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-NULL-SHA", "NULL-SHA256", "AECDH-NULL-SHA",
                "ADH-AES128-GCM-SHA256")
 GOOD_CIPHERS = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
 GOOD_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
@@ -47,7 +47,7 @@ class Names(Listener):
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             for host in (*UNKNOWN, None):
                 with self.subTest(host=host, version=version):
-                    self.assertEqual(handshake.alert(self.secure, host, version), "unrecognized_name")
+                    self.assertEqual(handshake.alert(self.secure, host, version), handshake.REFUSED)
 
     def test_a_name_that_is_none(self):
         """Written by hand, as clients do not send such."""
@@ -60,7 +60,7 @@ class Names(Listener):
 
     def test_a_name_with_a_final_dot(self):
         """Not allowed in a handshake (RFC 6066, section 3): served or refused, but nothing else."""
-        self.assertIn(handshake.alert(self.secure, f"{HOST}."), (None, "unrecognized_name", "decode_error",
+        self.assertIn(handshake.alert(self.secure, f"{HOST}."), (None, handshake.REFUSED, "decode_error",
                                                                 "illegal_parameter"))
 
     def test_the_hello_in_pieces(self):
@@ -89,7 +89,7 @@ class Versions(Listener):
         for name, options in OLD.items():
             with self.subTest(name):
                 told, _ = handshake.s_client(self.secure, HOST, *options, "-cipher", "DEFAULT@SECLEVEL=0")
-                self.assertIn("alert protocol version", told)
+                self.assertRegex(told, "alert (protocol version|handshake failure)")
 
     def test_new_ones_are_spoken(self):
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -146,7 +146,7 @@ class Protocols(Listener):
                 context = handshake.trusting(self.root, offered)
                 self.assertEqual(handshake.shake(self.secure, HOST, self.root, context).alpn, taken)
         context = handshake.trusting(self.root, ("spdy/3", "h3"))
-        with self.assertRaisesRegex(OSError, "(?i)no_application_protocol"):
+        with self.assertRaisesRegex(OSError, "(?i)no.application.protocol"):
             handshake.shake(self.secure, HOST, self.root, context)
 
     def test_links_by_each(self):
@@ -163,8 +163,7 @@ class Protocols(Listener):
         sent = self.sent()
         handshake.curl(sent.link, self.root, "--http2", "--user-agent", "Mozilla/5.0 (by HTTP/2)")
         handshake.curl(sent.link, self.root, "--http1.1", "--user-agent", "Mozilla/5.0 (by HTTP/1.1)")
-        path = f"/emails/{sent.id}/events"
-        until("two clicks", lambda: str(rest.call(self.server, "GET", path).body).count("email.clicked") == 2, 15)
+        until("two clicks", lambda: self.server.command("events", "tail", "--json").count('"email.clicked"') == 2, 15)
 
     def test_hsts_is_the_tracking_hosts_alone(self):
         sent = self.sent()
