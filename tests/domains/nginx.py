@@ -17,6 +17,7 @@ error_log stderr notice;
 {user}
 events {{ }}
 http {{
+    {http}
     access_log off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -24,7 +25,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen {listen} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location / {{ {location} }}
@@ -51,16 +52,19 @@ def forward(port, host="$http_host"):
 
 
 class Nginx:
-    """Runs in the foreground until it is stopped."""
+    """Runs in the foreground until it is stopped.
 
-    def __init__(self, folder, port, certificate, location):
+    `listen` is what it says to listen on, if not this port alone; `http` is what stands beside the one server.
+    """
+
+    def __init__(self, folder, port, certificate, location, listen=None, http=""):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         # Workers of the user who may read the folder, where we are root.
         user = "user root;" if os.getuid() == 0 else ""
         file = self.folder / "nginx.conf"
-        file.write_text(HEAD.format(folder=self.folder, port=port, certificate=f"{certificate}.pem",
-                                    key=f"{certificate}.key", location=location, user=user))
+        file.write_text(HEAD.format(folder=self.folder, listen=listen or f"127.0.0.1:{port}", http=http, user=user,
+                                    certificate=f"{certificate}.pem", key=f"{certificate}.key", location=location))
         log = self.folder / "log"
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
         if not program:

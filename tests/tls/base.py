@@ -9,11 +9,12 @@ import handshake
 import mail
 import nginx
 import rest
-from case import LINKS, side_by_side  # noqa: F401
+from case import LINKS
 from front import Front
 from pebble import Pebble, authority
 from server import TARGET, Server
 from support import until
+from together import load_tests
 
 HOST = "links.example.com"
 # From verification to certificate.
@@ -175,5 +176,5 @@ def pem(folder):
     return {path.name[len("cert-"):-len(".pem")]: path for path in pathlib.Path(folder).glob("cert-*.pem")}
 
 
-__all__ = ["DAY", "HOST", "HOUR", "LINKS", "SOON", "TARGET", "Acme", "Files", "Tls", "TlsServer", "certificate", "pem",
-           "side_by_side"]
+__all__ = ["DAY", "HOST", "HOUR", "LINKS", "SOON", "TARGET", "Acme", "Files", "Tls", "TlsServer", "certificate",
+           "load_tests", "pem"]

@@ -142,10 +142,21 @@ class Front:
     def listen(self):
         """Answers, again where it was deaf."""
         # The port is kept while it is deaf, as nobody else is given one below those of the system.
-        self.port = self.port or pebble.free_port()
-        self.server = Server(("127.0.0.1", self.port), self)
+        server = None
+        while server is None:
+            server = self.bound(self.port or pebble.free_port())
+        self.port, self.server = server.server_address[1], server
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
+
+    def bound(self, port):
+        """None where somebody else took the port since it was seen to be free."""
+        try:
+            return Server(("127.0.0.1", port), self)
+        except OSError:
+            if self.port:
+                raise
+            return None
 
     def deafen(self):
         """Refuses connections from now on, and ends those that are open, until `listen`."""

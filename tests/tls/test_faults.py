@@ -11,7 +11,7 @@ import time
 
 import handshake
 import rest
-from base import DAY, HOST, HOUR, LINKS, TARGET, Acme, certificate, side_by_side as load_tests  # noqa: F401
+from base import DAY, HOST, HOUR, LINKS, TARGET, Acme, certificate, load_tests  # noqa: F401
 from front import Answer, changed, error, hung_up, late, of, problem, silent
 from nginx import Authority
 from pebble import names
@@ -111,19 +111,6 @@ class Faults(Failing):
         self.front.listen()
         self.recovers()
 
-    def test_silence(self):
-        found = self.fails("order", silent, (), seconds=100)
-        self.assertRegex(found["message"], "(?i)time|answer")
-        self.recovers()
-
-    def test_slow_is_no_fault(self):
-        kinds = ("directory", "nonce", "account", "order", "authorization", "challenge", "look", "finalize",
-                 "certificate")
-        server = self.begin(faults={kind: late(1.5) for kind in kinds})
-        domain = self.ask(server)
-        self.ready(server, domain, seconds=90)
-        self.assertEqual(len(self.front.orders(HOST)), 1)
-
     def test_the_state_is_kept_over_a_restart(self):
         found = self.fails("order", problem(403, "unauthorized", "this account is locked"), "this account is locked")
         asked = len(self.front.orders(HOST))
@@ -187,6 +174,23 @@ class Faults(Failing):
         text = " ".join(self.server.command("domain", "show", "example.com").split())
         self.assertIn(HOST, text)
         self.assertIn("this account is locked", text)
+
+
+class Slowness(Failing):
+    slow = True
+
+    def test_silence(self):
+        found = self.fails("order", silent, (), seconds=100)
+        self.assertRegex(found["message"], "(?i)time|answer")
+        self.recovers()
+
+    def test_slow_is_no_fault(self):
+        kinds = ("directory", "nonce", "account", "order", "authorization", "challenge", "look", "finalize",
+                 "certificate")
+        server = self.begin(faults={kind: late(1.5) for kind in kinds})
+        domain = self.ask(server)
+        self.ready(server, domain, seconds=90)
+        self.assertEqual(len(self.front.orders(HOST)), 1)
 
 
 def add(name, kind, fault, said):

@@ -1,6 +1,5 @@
 """`tracking.tls = "files"`: pairs that someone else renews, taken as they change; and keys that others may read."""
 
-import os
 import re
 import subprocess
 import time
@@ -10,7 +9,7 @@ import mail
 import relay
 import rest
 from base import DAY, HOST, LINKS, SOON, TARGET, Acme, Files, certificate
-from base import side_by_side as load_tests  # noqa: F401
+from base import load_tests  # noqa: F401
 from support import until
 
 # Files are looked at every few seconds.
@@ -210,8 +209,6 @@ class Refused(Files):
         (self.certificates / "folder.pem").mkdir()
         (self.certificates / "dead.example.com.pem").symlink_to("nowhere")
         (self.certificates / "loop.example.com.pem").symlink_to("loop.example.com.pem")
-        os.mkfifo(self.certificates / "pipe.example.com.pem")
-        os.mkfifo(self.certificates / "pipe.example.com.key")
         server = self.files()
         handshake.shake(self.secure, HOST, self.root)
         self.put(HOST, days=3)

@@ -10,7 +10,7 @@ import time
 import handshake
 import mail
 import rest
-from base import HOST, LINKS, TARGET, Acme, Files, side_by_side as load_tests  # noqa: F401
+from base import HOST, LINKS, TARGET, Acme, Files, load_tests  # noqa: F401
 from support import run, succeed, until
 
 UNKNOWN = ("other.example.net", "example.com", "www.links.example.com", "links.example.com.evil.example", "127.0.0.1",
@@ -163,7 +163,7 @@ class Protocols(Listener):
         sent = self.sent()
         handshake.curl(sent.link, self.root, "--http2", "--user-agent", "Mozilla/5.0 (by HTTP/2)")
         handshake.curl(sent.link, self.root, "--http1.1", "--user-agent", "Mozilla/5.0 (by HTTP/1.1)")
-        until("two clicks", lambda: self.server.command("events", "tail", "--json").count('"email.clicked"') == 2, 15)
+        until("two clicks", lambda: self.server.attempt("events", "tail", "--json").stdout.count('"email.clicked"') == 2, 15)
 
     def test_hsts_is_the_tracking_hosts_alone(self):
         sent = self.sent()

@@ -11,7 +11,7 @@ import time
 import handshake
 import mail
 import rest
-from base import HOST, HOUR, LINKS, SOON, TARGET, Acme, certificate, pem, side_by_side as load_tests  # noqa: F401
+from base import HOST, HOUR, LINKS, SOON, TARGET, Acme, certificate, pem, load_tests  # noqa: F401
 from front import Hold
 from pebble import Pebble
 from support import until

@@ -3,7 +3,7 @@
 import handshake
 import resolver
 import rest
-from base import DAY, HOST, LINKS, TARGET, Acme, certificate, side_by_side as load_tests  # noqa: F401
+from base import DAY, HOST, LINKS, TARGET, Acme, certificate, load_tests  # noqa: F401
 from front import problem
 
 OURS = 'CAA 0 issue "ca.example.net"'

@@ -5,7 +5,7 @@ import time
 import handshake
 import mail
 import rest
-from base import DAY, HOST, HOUR, SOON, TARGET, Acme, certificate, side_by_side as load_tests  # noqa: F401
+from base import DAY, HOST, HOUR, SOON, TARGET, Acme, certificate, load_tests  # noqa: F401
 from front import error
 from support import until
 
@@ -13,6 +13,8 @@ SHORT = 36
 
 
 class Renewal(Acme):
+    slow = True
+
     def renewed(self, host, shown, seconds, watch=lambda: None):
         """Waits for another certificate, with a handshake that verifies again and again in between."""
         began = time.monotonic()
