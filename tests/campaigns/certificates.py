@@ -2,9 +2,9 @@
 
     certificates.py PROGRAM [HOSTS] [STRANGERS]
 
-500 sender domains are verified together. Each gets its certificate with one order, a few at a time; mail and clicks of a
-domain that has its own go on meanwhile. Then the relay is killed, and has them all again without an order. Then 10,000
-handshakes with names that nobody set up: each is refused, none is ordered, and they cost little.
+500 sender domains are verified together. Each gets its certificate with one order, a few at a time; mail and clicks of
+a domain that has its own go on meanwhile. Then the relay is killed, and has them all again without an order. Then
+10,000 handshakes with names that nobody set up: each is refused, none is ordered, and they cost little.
 """
 
 import concurrent.futures

@@ -1,4 +1,5 @@
-"""A relay that orders its certificates from a Pebble of its own, with the front between them, and the states of both."""
+"""A relay that orders its certificates from a Pebble of its own, with the front between them, and what it says of
+them."""
 
 import datetime
 import pathlib

@@ -6,6 +6,7 @@ is given an Asked and gives an Answer, or None to hang up, or HANG for silence.
 """
 
 import base64
+import contextlib
 import dataclasses
 import http.client
 import http.server
@@ -81,6 +82,12 @@ def changed(change):
         return dataclasses.replace(answer, body=json.dumps(body).encode())
 
     return fault
+
+
+def swapped(asked, body):
+    """Pebble's answer with another body."""
+    answer = asked.forward()
+    return answer if answer.refused_nonce else dataclasses.replace(answer, body=body)
 
 
 def of(host, fault):
@@ -165,10 +172,9 @@ class Front:
         with self.lock:
             still = list(self.server.open)
         for connection in still:
-            try:
+            # One may be over already.
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # Over already.
 
     def stop(self):
         self.closing.set()

@@ -11,7 +11,7 @@ from support import run, succeed
 TIMEOUT = 20
 AGENT = "Mozilla/5.0 (test)"
 # The alert for a name that has no certificate, or for none (RFC 6066, section 3).
-REFUSED = "access_denied"
+REFUSED = "unrecognized_name"
 
 
 @dataclasses.dataclass(frozen=True)

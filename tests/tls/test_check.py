@@ -2,8 +2,9 @@
 
 import json
 
-from base import HOST, LINKS, TARGET, Acme, load_tests  # noqa: F401
+import paths  # noqa: F401
 import rest
+from base import HOST, LINKS, TARGET, Acme, load_tests  # noqa: F401
 from front import error
 from smarthost import CLOSE, Script
 

@@ -35,6 +35,13 @@ class Pairs(Files):
             handshake.shake(self.secure, host, self.root)
         self.assertEqual(handshake.alert(self.secure, "links.example.org"), handshake.REFUSED)
 
+    def test_from_the_first_handshake_on(self):
+        """They are there before the listener is."""
+        server = self.begin(HOST)
+        for _ in range(8):
+            handshake.shake(self.secure, HOST, self.root)
+            server.restart()
+
     def test_changed_files_are_taken(self):
         server = self.begin(HOST, TARGET)
         self.verified(server)

@@ -9,7 +9,6 @@ import time
 
 import handshake
 import mail
-import rest
 from base import HOST, LINKS, TARGET, Acme, Files, load_tests  # noqa: F401
 from support import run, succeed, until
 
@@ -103,7 +102,8 @@ class Versions(Listener):
                 self.assertRegex(told, "alert handshake failure|alert illegal parameter")
 
     def test_good_ones_are_taken(self):
-        for option, version, choice in (("-cipher", "-tls1_2", GOOD_CIPHERS), ("-ciphersuites", "-tls1_3", GOOD_SUITES)):
+        choices = (("-tls1_2", "-cipher", GOOD_CIPHERS), ("-tls1_3", "-ciphersuites", GOOD_SUITES))
+        for version, option, choice in choices:
             for cipher in choice:
                 with self.subTest(cipher):
                     told, _ = handshake.s_client(self.secure, HOST, version, option, cipher, "-CAfile", self.root,
@@ -163,7 +163,8 @@ class Protocols(Listener):
         sent = self.sent()
         handshake.curl(sent.link, self.root, "--http2", "--user-agent", "Mozilla/5.0 (by HTTP/2)")
         handshake.curl(sent.link, self.root, "--http1.1", "--user-agent", "Mozilla/5.0 (by HTTP/1.1)")
-        until("two clicks", lambda: self.server.attempt("events", "tail", "--json").stdout.count('"email.clicked"') == 2, 15)
+        tail = ("events", "tail", "--json")
+        until("two clicks", lambda: self.server.attempt(*tail).stdout.count('"email.clicked"') == 2, 15)
 
     def test_hsts_is_the_tracking_hosts_alone(self):
         sent = self.sent()
