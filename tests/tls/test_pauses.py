@@ -3,6 +3,7 @@
 import email.utils
 import time
 
+import paths  # noqa: F401
 import rest
 from base import DAY, HOST, HOUR, LINKS, TARGET, Acme, certificate, load_tests  # noqa: F401
 from failing import SECOND_PAUSE, Failing
