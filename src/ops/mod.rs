@@ -9,7 +9,7 @@ mod emails;
 mod keys;
 mod mail;
 
-pub use certificates::{certificate_failed, certificate_in_use, hosts_with_certificates};
+pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
     DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,
