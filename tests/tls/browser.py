@@ -1,8 +1,8 @@
-"""A real browser, Debian's Chromium without a window, that believes one root beside those it comes with, and finds every
-host of a test on loopback and nothing else anywhere.
+"""A real browser, Debian's Chromium without a window, that believes one root beside those it comes with, and finds the
+hosts of a test on loopback and nothing else anywhere.
 
-It is told what to do over a pipe (DevTools protocol: JSON, each message ended by a NUL), so it needs no port, and ends by
-itself when its test does not get to end it.
+It is told what to do over a pipe (DevTools protocol: JSON, each message ended by a NUL), so it needs no port, and ends
+by itself when its test does not get to end it.
 """
 
 import contextlib
