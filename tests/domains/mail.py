@@ -36,10 +36,10 @@ class Sent:
     pixel: str | None
 
 
-def send(server, smarthost, domain):
-    """Sends from news@DOMAIN, and waits for it at the smarthost."""
+def send(server, smarthost, domain, page=PAGE):
+    """Sends from news@DOMAIN, with a link to a page, and waits for it at the smarthost."""
     message_id = f"<{next(numbers)}@{domain}>"
-    text = MESSAGE.format(domain=domain, number=message_id[1:].partition("@")[0], page=PAGE)
+    text = MESSAGE.format(domain=domain, number=message_id[1:].partition("@")[0], page=page)
     with smtplib.SMTP("127.0.0.1", server.ports[0], "client.example.com", timeout=30) as client:
         client.ehlo()
         client.mail(f"news@{domain}")
@@ -50,7 +50,7 @@ def send(server, smarthost, domain):
     copy = until(f"{message_id} at the smarthost", lambda: arrived(smarthost, message_id))
     arrived_as = copy.message.decode()
     link, pixel = LINK.search(arrived_as), PIXEL.search(arrived_as)
-    if not link and f'<a href="{PAGE}">' not in arrived_as:
+    if not link and f'<a href="{page}">' not in arrived_as:
         raise AssertionError(f"the link is neither tracked nor whole: {arrived_as}")
     return Sent(re.search(rb"queued as (\S+)", reply)[1].decode(), arrived_as, link and link[3], link and link[1],
                 pixel and pixel[1])
