@@ -142,7 +142,11 @@ struct Held {
     current: ArcSwap<Snapshot>,
     /// Told of each change.
     changed: tokio::sync::watch::Sender<u64>,
+    /// What is made of the settings, anew before a change is answered.
+    derived: std::sync::OnceLock<Derive>,
 }
+
+type Derive = Box<dyn Fn(&Snapshot) + Send + Sync>;
 
 const OFF: &str = "tracking-off";
 const HELD: &str = "queue-held";
@@ -164,12 +168,20 @@ impl Settings {
         }
         let keys = std::mem::take(&mut snapshot.api_keys);
         snapshot.api_keys = keys.into_iter().map(|(id, key)| (id, key.resolved(&snapshot.domains))).collect();
-        let held = Held { current: ArcSwap::from_pointee(snapshot), changed: tokio::sync::watch::Sender::new(0) };
+        let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
+        let held = Held { current, changed, derived: std::sync::OnceLock::new() };
         (Self { held: Arc::new(held), log, turn: Arc::default() }, unreadable)
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.held.current.load_full()
+    }
+
+    /// Has `derive` make something of the settings now and at every change, before that is answered: who changes
+    /// something sees it in force. Once only.
+    pub fn derive(&self, derive: impl Fn(&Snapshot) + Send + Sync + 'static) {
+        derive(&self.snapshot());
+        assert!(self.held.derived.set(Box::new(derive)).is_ok(), "one thing is derived, at the start");
     }
 
     /// Tells of every change from now on.
@@ -203,6 +215,9 @@ impl Settings {
             changes.into_iter().for_each(|change| next.apply(change));
             next.version += 1;
             let version = next.version;
+            if let Some(derive) = held.derived.get() {
+                derive(&next);
+            }
             held.current.store(Arc::new(next));
             held.changed.send_replace(version);
             Ok::<_, AppendError>(())

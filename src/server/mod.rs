@@ -22,7 +22,7 @@ use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
 use crate::recorder::{self, Recorder};
-use crate::settings::Settings;
+use crate::settings::{Settings, Snapshot};
 use crate::spool::{Entry, Log, OpenError, Options};
 use crate::store::MaybeStore;
 use crate::tls::{CertificateError, Challenges, ServerTls};
@@ -142,7 +142,9 @@ pub async fn serve_until(
     let certificates = parts::host_certificates(&config, &keys)?;
     let queue = Arc::new(Queue::new(recovered.messages, clock::steady_ms(), &config.queue.schedule));
     queue.hold(settings.snapshot().queue_held);
-    let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
+    let hosts = Arc::new(ArcSwap::from_pointee(Hosts::default()));
+    let (served, grace) = (Arc::clone(&hosts), config.tracking.removed_domain_grace);
+    settings.derive(move |settings| served.store(Arc::new(served_hosts(settings, grace))));
 
     let tls = parts::submission_tls(&config)?;
     let mut bound = Bound::default();
@@ -242,9 +244,6 @@ pub async fn serve_until(
         }
     }
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
-    let grace = config.tracking.removed_domain_grace;
-    let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());
-    fronts.spawn(follow);
     tracing::info!(address = %shown(&api_socket), "API listens");
     let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
     let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());
@@ -321,25 +320,7 @@ fn shown(socket: &TcpListener) -> String {
     socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
 }
 
-/// Keeps the table of served hosts true to the settings.
-async fn follow_settings(
-    settings: Arc<Settings>,
-    hosts: Arc<ArcSwap<Hosts>>,
-    grace: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut changes = settings.changes();
-    loop {
-        hosts.store(Arc::new(served_hosts(&settings, grace)));
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
-    }
-}
-
-fn served_hosts(settings: &Settings, grace: Duration) -> Hosts {
-    let settings = settings.snapshot();
+fn served_hosts(settings: &Snapshot, grace: Duration) -> Hosts {
     let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     let active = settings.domains.values().map(|domain| (domain, HostState::Active));
     let removed = settings
