@@ -211,7 +211,9 @@ impl DkimKey {
         }
         self.looks.next = match self.record {
             Record::NotStarted | Record::Failed { .. } => None,
-            _ if matches!(finding, Err(NotKnown(_))) || self.record.is_open() => Some(record::pause_ms(self.looks.count)),
+            _ if matches!(finding, Err(NotKnown(_))) || self.record.is_open() => {
+                Some(record::pause_ms(self.looks.count))
+            }
             _ => Some(record::ROUTINE_MS),
         }
         .map(|pause| now.saturating_add(pause));
@@ -281,12 +283,12 @@ mod tests {
     }
 
     impl SenderDomain {
-        fn key(&mut self, name: &str, public: &str, now: u64) -> Result<(), DomainRule> {
+        fn add_key(&mut self, name: &str, public: &str, now: u64) -> Result<(), DomainRule> {
             self.dkim.add(&self.name, selector(name), public.to_owned(), now)
         }
 
         /// A look at all keys that finds these TXT records, by selector.
-        fn look(&mut self, txt: &[(&str, &str)], now: u64) {
+        fn look_for_keys(&mut self, txt: &[(&str, &str)], now: u64) {
             for looked_at in self.dkim.keys.clone() {
                 let found = txt.iter().find(|(name, _)| *name == looked_at.selector.as_str());
                 let finding = Ok(found.map_or(TxtFound::Nothing, |(_, public)| {
@@ -297,7 +299,7 @@ mod tests {
         }
 
         /// Selector and state of each key, the newest first; and the selector that signs.
-        fn told(&self) -> (Vec<(&str, &'static str)>, Option<&str>) {
+        fn keys_told(&self) -> (Vec<(&str, &'static str)>, Option<&str>) {
             let all = self.dkim.keys().map(|key| (key.selector.as_str(), key.record.status())).collect();
             (all, self.dkim.signing().map(|key| key.selector.as_str()))
         }
@@ -306,115 +308,115 @@ mod tests {
     #[test]
     fn a_key_signs_once_its_record_was_seen() {
         let mut d = domain();
-        assert_eq!((d.status(), d.told()), ("verified", (vec![], None)));
+        assert_eq!((d.status(), d.keys_told()), ("verified", (vec![], None)));
         assert_eq!(d.dkim.switch(true), Err(DomainRule::NoDkimKey));
         assert_eq!(d.dkim.next_selector().as_str(), "trackpost");
-        d.key("trackpost", "AAAA", 1).unwrap();
-        assert_eq!((d.status(), d.told()), ("not_started", (vec![("trackpost", "not_started")], None)));
-        d.look(&[("trackpost", "AAAA")], 2);
-        assert_eq!((d.told().1, d.dkim_due(3).count()), (None, 0), "nobody asked");
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (vec![("trackpost", "not_started")], None)));
+        d.look_for_keys(&[("trackpost", "AAAA")], 2);
+        assert_eq!((d.keys_told().1, d.dkim_due(3).count()), (None, 0), "nobody asked");
         d.verify(3);
         assert_eq!((d.status(), d.dkim_due(3).next().unwrap().0), ("pending", 3));
-        d.look(&[], 4);
+        d.look_for_keys(&[], 4);
         let key = d.dkim.newest().unwrap();
-        assert_eq!((d.status(), d.told().1, key.looks.next), ("pending", None, Some(4 + pause_ms(0))));
+        assert_eq!((d.status(), d.keys_told().1, key.looks.next), ("pending", None, Some(4 + pause_ms(0))));
         assert_eq!(key.found.as_deref(), Some("found nothing at trackpost._domainkey.example.com"));
-        d.look(&[("trackpost", "BBBB")], 5);
+        d.look_for_keys(&[("trackpost", "BBBB")], 5);
         assert_eq!(d.dkim.newest().unwrap().found.as_deref(), Some("found another public key"));
-        d.look(&[("trackpost", "AAAA")], 6);
-        assert_eq!((d.status(), d.told().1), ("verified", Some("trackpost")));
+        d.look_for_keys(&[("trackpost", "AAAA")], 6);
+        assert_eq!((d.status(), d.keys_told().1), ("verified", Some("trackpost")));
         assert_eq!(d.dkim.newest().unwrap().looks.next, Some(6 + ROUTINE_MS));
         d.dkim.switch(false).unwrap();
-        assert_eq!((d.status(), d.told().1, d.dkim_due(7).count()), ("verified", None, 0));
-        d.look(&[], 7);
+        assert_eq!((d.status(), d.keys_told().1, d.dkim_due(7).count()), ("verified", None, 0));
+        d.look_for_keys(&[], 7);
         d.dkim.switch(true).unwrap();
-        assert_eq!((d.status(), d.told()), ("not_started", (vec![("trackpost", "not_started")], None)));
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (vec![("trackpost", "not_started")], None)));
     }
 
     #[test]
     fn one_key_takes_over_from_another() {
         let mut d = domain();
-        d.key("trackpost", "AAAA", 1).unwrap();
+        d.add_key("trackpost", "AAAA", 1).unwrap();
         d.verify(1);
-        d.look(&[("trackpost", "AAAA")], 2);
+        d.look_for_keys(&[("trackpost", "AAAA")], 2);
         assert_eq!(d.dkim.next_selector().as_str(), "trackpost2");
-        assert_eq!(d.key("trackpost", "BBBB", 3), Err(DomainRule::SelectorInUse(selector("trackpost"))));
-        d.key("trackpost2", "BBBB", 3).unwrap();
+        assert_eq!(d.add_key("trackpost", "BBBB", 3), Err(DomainRule::SelectorInUse(selector("trackpost"))));
+        d.add_key("trackpost2", "BBBB", 3).unwrap();
         let both = vec![("trackpost2", "not_started"), ("trackpost", "verified")];
-        assert_eq!((d.status(), d.told()), ("not_started", (both, Some("trackpost"))));
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (both, Some("trackpost"))));
         // Once more before it was seen: it is replaced, with its selector.
         assert_eq!(d.dkim.next_selector().as_str(), "trackpost2");
-        d.key("trackpost2", "CCCC", 4).unwrap();
+        d.add_key("trackpost2", "CCCC", 4).unwrap();
         d.verify(5);
-        d.look(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], 6);
-        assert_eq!((d.status(), d.told().1), ("pending", Some("trackpost")));
-        d.look(&[("trackpost", "AAAA"), ("trackpost2", "CCCC")], 7);
+        d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], 6);
+        assert_eq!((d.status(), d.keys_told().1), ("pending", Some("trackpost")));
+        d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "CCCC")], 7);
         let both = vec![("trackpost2", "verified"), ("trackpost", "verified")];
-        assert_eq!((d.status(), d.told()), ("verified", (both, Some("trackpost2"))));
+        assert_eq!((d.status(), d.keys_told()), ("verified", (both, Some("trackpost2"))));
         // The record of the earlier one goes: that is all.
-        d.look(&[("trackpost2", "CCCC")], 8);
-        d.look(&[("trackpost2", "CCCC")], 8 + PATIENCE_MS);
+        d.look_for_keys(&[("trackpost2", "CCCC")], 8);
+        d.look_for_keys(&[("trackpost2", "CCCC")], 8 + PATIENCE_MS);
         let both = vec![("trackpost2", "verified"), ("trackpost", "failed")];
-        assert_eq!((d.status(), d.told()), ("verified", (both, Some("trackpost2"))));
+        assert_eq!((d.status(), d.keys_told()), ("verified", (both, Some("trackpost2"))));
         // Back to the first selector, with another key.
         assert_eq!(d.dkim.next_selector().as_str(), "trackpost");
-        d.key("trackpost", "DDDD", 100 * HOUR).unwrap();
+        d.add_key("trackpost", "DDDD", 100 * HOUR).unwrap();
         let both = vec![("trackpost", "not_started"), ("trackpost2", "verified")];
-        assert_eq!(d.told(), (both, Some("trackpost2")));
+        assert_eq!(d.keys_told(), (both, Some("trackpost2")));
         d.verify(100 * HOUR);
-        d.look(&[("trackpost", "DDDD"), ("trackpost2", "CCCC")], 100 * HOUR);
-        assert_eq!(d.told().1, Some("trackpost"));
+        d.look_for_keys(&[("trackpost", "DDDD"), ("trackpost2", "CCCC")], 100 * HOUR);
+        assert_eq!(d.keys_told().1, Some("trackpost"));
     }
 
     #[test]
     fn the_earlier_key_signs_again_while_the_newest_is_lost() {
         let mut d = domain();
         for (name, public, now) in [("trackpost", "AAAA", 1), ("trackpost2", "BBBB", 2)] {
-            d.key(name, public, now).unwrap();
+            d.add_key(name, public, now).unwrap();
             d.verify(now);
-            d.look(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], now);
+            d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], now);
         }
-        d.look(&[("trackpost", "AAAA")], HOUR);
-        assert_eq!((d.status(), d.told().1), ("pending", Some("trackpost")));
-        d.look(&[], 2 * HOUR);
-        assert_eq!(d.told().1, Some("trackpost2"), "both are lost: the newest, for three days");
-        d.look(&[], 2 * HOUR + PATIENCE_MS);
-        assert_eq!((d.status(), d.told().1), ("failed", None));
+        d.look_for_keys(&[("trackpost", "AAAA")], HOUR);
+        assert_eq!((d.status(), d.keys_told().1), ("pending", Some("trackpost")));
+        d.look_for_keys(&[], 2 * HOUR);
+        assert_eq!(d.keys_told().1, Some("trackpost2"), "both are lost: the newest, for three days");
+        d.look_for_keys(&[], 2 * HOUR + PATIENCE_MS);
+        assert_eq!((d.status(), d.keys_told().1), ("failed", None));
         assert_eq!(d.dkim_due(200 * HOUR).count(), 0);
     }
 
     #[test]
     fn keys_of_others_come_in() {
         let mut d = domain();
-        d.key("mail", "AAAA", 1).unwrap();
+        d.add_key("mail", "AAAA", 1).unwrap();
         d.verify(1);
-        d.look(&[("mail", "AAAA")], 1);
-        d.key("mail", "AAAA", 2).unwrap();
-        assert_eq!(d.told(), (vec![("mail", "verified")], Some("mail")), "the same again is no change");
-        d.key("s1", "BBBB", 3).unwrap();
-        d.key("s2", "CCCC", 4).unwrap();
-        assert_eq!(d.told().0, [("s2", "not_started"), ("mail", "verified")], "one that nobody saw is dropped");
+        d.look_for_keys(&[("mail", "AAAA")], 1);
+        d.add_key("mail", "AAAA", 2).unwrap();
+        assert_eq!(d.keys_told(), (vec![("mail", "verified")], Some("mail")), "the same again is no change");
+        d.add_key("s1", "BBBB", 3).unwrap();
+        d.add_key("s2", "CCCC", 4).unwrap();
+        assert_eq!(d.keys_told().0, [("s2", "not_started"), ("mail", "verified")], "one that nobody saw is dropped");
         // Back to the one that signs.
-        d.key("mail", "AAAA", 5).unwrap();
-        assert_eq!(d.told(), (vec![("mail", "verified")], Some("mail")));
+        d.add_key("mail", "AAAA", 5).unwrap();
+        assert_eq!(d.keys_told(), (vec![("mail", "verified")], Some("mail")));
         for n in 0..10 {
             let (name, public) = (format!("k{n}"), format!("A{n}AA"));
-            d.key(&name, &public, 6 + n).unwrap();
+            d.add_key(&name, &public, 6 + n).unwrap();
             d.verify(6 + n);
-            d.look(&[("mail", "AAAA"), (&name, &public)], 6 + n);
-            assert_eq!((d.told().1, d.dkim.keys.len() <= MAX_KEYS), (Some(&*name), true));
+            d.look_for_keys(&[("mail", "AAAA"), (&name, &public)], 6 + n);
+            assert_eq!((d.keys_told().1, d.dkim.keys.len() <= MAX_KEYS), (Some(&*name), true));
         }
         let long = format!("{0}.{0}.{0}.{0}", "a".repeat(60));
-        assert_eq!(d.key(&long, "AAAA", 99), Err(DomainRule::BadSelector(long)));
+        assert_eq!(d.add_key(&long, "AAAA", 99), Err(DomainRule::BadSelector(long)));
     }
 
     #[test]
     fn a_look_at_a_key_that_has_gone_changes_nothing() {
         let mut d = domain();
-        d.key("trackpost", "AAAA", 1).unwrap();
+        d.add_key("trackpost", "AAAA", 1).unwrap();
         d.verify(1);
         let looked_at = d.dkim.newest().unwrap().clone();
-        d.key("trackpost", "BBBB", 2).unwrap();
+        d.add_key("trackpost", "BBBB", 2).unwrap();
         d.verify(2);
         let before = d.clone();
         d.dkim_checked(&looked_at, &Ok(TxtFound::Records(vec![expected_txt("AAAA").into_bytes()])), 3);
@@ -434,9 +436,9 @@ mod tests {
         let stored = serde_json::to_string(&d).unwrap();
         assert!(!stored.contains("dkim"), "{stored}");
         assert_eq!(serde_json::from_str::<SenderDomain>(&stored).unwrap(), d);
-        d.key("trackpost", "AAAA", 1).unwrap();
+        d.add_key("trackpost", "AAAA", 1).unwrap();
         d.verify(2);
-        d.look(&[], 3);
+        d.look_for_keys(&[], 3);
         let stored = serde_json::to_string(&d).unwrap();
         assert_eq!(serde_json::from_str::<SenderDomain>(&stored).unwrap(), d);
     }

@@ -315,7 +315,10 @@ impl fmt::Display for DomainRule {
                 write!(f, "{text:?} is neither an address nor a domain with an @ before it (@example.com)")
             }
             Self::BadSelector(text) => {
-                write!(f, "{text:?} is no DKIM selector: it has letters, digits and inner hyphens, and room below the domain")
+                write!(
+                    f,
+                    "{text:?} is no DKIM selector: it has letters, digits and inner hyphens, and room below the domain"
+                )
             }
             Self::SelectorInUse(selector) => {
                 write!(f, "mail is signed with the key of selector {selector}: give the other key another selector")

@@ -199,7 +199,9 @@ mod tests {
     const OTHER: &str = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAzzzz567890ab/+CdIDAQAB";
 
     fn records(texts: &[&str]) -> TxtFound {
-        TxtFound::Records(texts.iter().map(|text| text.replace("KEY", KEY).replace("OTHER", OTHER).into_bytes()).collect())
+        TxtFound::Records(
+            texts.iter().map(|text| text.replace("KEY", KEY).replace("OTHER", OTHER).into_bytes()).collect(),
+        )
     }
 
     #[test]
