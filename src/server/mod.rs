@@ -13,7 +13,7 @@ use crate::event::{AgentList, Event};
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
-use crate::keys::{KeyError, TokenRing};
+use crate::keys::{DkimKeys, KeyError, TokenRing};
 use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
@@ -179,7 +179,9 @@ pub async fn serve_until(
         hostname: config.hostname.as_str().into(),
         rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
-    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), parts::style(&config));
+    let dkim = Arc::new(DkimKeys::new(&config.data_dir));
+    let style = parts::style(&config);
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), Arc::clone(&dkim), style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
