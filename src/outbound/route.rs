@@ -70,12 +70,7 @@ struct Known {
 const MAX_KNOWN: usize = 10_000;
 
 impl Routes {
-    pub fn new(
-        settings: Arc<Settings>,
-        signer: Arc<ArcSwap<Signer>>,
-        dkim: Arc<DkimKeys>,
-        style: Style,
-    ) -> Self {
+    pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, dkim: Arc<DkimKeys>, style: Style) -> Self {
         let (known, unusable) = (Mutex::default(), Mutex::default());
         Self { settings, signer, dkim, style: ArcSwap::from_pointee(style), known, unusable }
     }

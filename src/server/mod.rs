@@ -210,6 +210,8 @@ pub async fn serve_until(
     let ops = Arc::new(Ops {
         settings: Arc::clone(&settings),
         keys,
+        dkim,
+        dkim_turn: tokio::sync::Mutex::default(),
         queue: Arc::clone(&queue),
         log: log.clone(),
         store,

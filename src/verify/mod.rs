@@ -1,5 +1,5 @@
-//! Looking at DNS: which tracking host is due, what stands there, and whether a browser would reach us. Facts go to
-//! [`crate::ops::domain_checked`]; what they mean is [`crate::domain`]'s.
+//! Looking at DNS: which tracking host or DKIM key is due, what stands there, and whether a browser would reach us. Facts
+//! go to [`crate::ops::domain_checked`] and [`crate::ops::dkim_checked`]; what they mean is [`crate::domain`]'s.
 //!
 //! When to look next is part of a domain's settings, so a restart goes on where it was.
 
@@ -7,7 +7,7 @@ mod dns;
 mod reach;
 
 use crate::clock;
-use crate::domain::{Browser, Demand, Finding, NotKnown, Record, Subdomain};
+use crate::domain::{Browser, Demand, DkimKey, Finding, NotKnown, Record, Subdomain};
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
 use dns::Dns;
@@ -44,11 +44,26 @@ impl Looker {
     }
 }
 
-/// One tracking host of one domain.
+/// One tracking host of one domain, or where one of its DKIM keys is published.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Site {
     id: Uuid,
-    host: DomainName,
+    name: String,
+}
+
+/// What is looked at, as it is when the look begins.
+enum Subject {
+    Host(Subdomain),
+    Key(DkimKey),
+}
+
+impl Subject {
+    fn name(&self, domain: &DomainName) -> String {
+        match self {
+            Self::Host(host) => host.host.to_string(),
+            Self::Key(key) => key.selector.record_name(domain),
+        }
+    }
 }
 
 /// Looks at what is due, until `stop`.
@@ -64,16 +79,21 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
         let (settings, terms) = (looker.ops.settings.snapshot(), looker.ops.terms.load_full());
+        let mut is_due = |at: u64| {
+            if at > now {
+                wake = wake.min(at);
+            }
+            at <= now
+        };
         for domain in settings.domains.values() {
-            for (at, subdomain) in domain.due(terms.demand, terms.by_acme, now) {
-                let site = Site { id: domain.id, host: subdomain.host.clone() };
-                if under_way.values().any(|other| *other == site) {
-                    continue;
-                }
-                if at > now {
-                    wake = wake.min(at);
-                } else if under_way.len() < AT_ONCE {
-                    let look = look(Arc::clone(&looker), domain.name.clone(), subdomain.clone(), site.clone());
+            let hosts = domain.due(terms.demand, terms.by_acme, now).filter(|(at, _)| is_due(*at));
+            let mut subjects: Vec<_> = hosts.map(|(_, host)| Subject::Host(host.clone())).collect();
+            let keys = domain.dkim_due(now).filter(|(at, _)| is_due(*at));
+            subjects.extend(keys.map(|(_, key)| Subject::Key(key.clone())));
+            for subject in subjects {
+                let site = Site { id: domain.id, name: subject.name(&domain.name) };
+                if under_way.len() < AT_ONCE && !under_way.values().any(|other| *other == site) {
+                    let look = look(Arc::clone(&looker), domain.name.clone(), subject, site.clone());
                     under_way.insert(looks.spawn(look).id(), site);
                 }
             }
@@ -97,11 +117,21 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn look(looker: Arc<Looker>, domain: DomainName, subdomain: Subdomain, site: Site) {
-    let started = clock::unix_ms();
-    let finding = looker.find(&domain, &subdomain).await;
-    if let Err(e) = ops::domain_checked(&looker.ops, site.id, &subdomain, &finding, started).await {
-        tracing::error!(host = %site.host, "what DNS says could not be written down: {e}");
+async fn look(looker: Arc<Looker>, domain: DomainName, subject: Subject, site: Site) {
+    let (started, ops) = (clock::unix_ms(), &looker.ops);
+    let written = match &subject {
+        Subject::Host(host) => {
+            let finding = looker.find(&domain, host).await;
+            ops::domain_checked(ops, site.id, host, &finding, started).await
+        }
+        Subject::Key(key) => {
+            let finding = looker.dns.key_record(&site.name, &domain).await;
+            tracing::debug!(name = site.name, ?finding, "looked at");
+            ops::dkim_checked(ops, site.id, key, &finding, started).await
+        }
+    };
+    if let Err(e) = written {
+        tracing::error!(name = site.name, "what DNS says could not be written down: {e}");
         tokio::time::sleep(WRITE_PAUSE).await;
     }
 }

@@ -96,7 +96,8 @@ fn what_is_signed() {
     assert!(!field.contains("l=") && !field.contains("x=") && !field.contains("i="), "{field}");
     assert_eq!(verify(&out), ["pass"]);
     // On the way a relay may fold anew, add trace fields and change white space at the ends of lines.
-    let moved = String::from_utf8(out.clone()).unwrap().replace("Date: now", "date:\tnow ").replace("body \t x", "body x  ");
+    let moved =
+        String::from_utf8(out.clone()).unwrap().replace("Date: now", "date:\tnow ").replace("body \t x", "body x  ");
     assert_eq!(verify(format!("Received: from b\r\n{moved}").as_bytes()), ["pass"]);
     for (from, to) in [
         ("Date: now", "Date: then"),
@@ -130,7 +131,9 @@ fn what_is_not_signed() {
     }
     let long = format!("From: a@example.com\r\n{}\r\n", "X: y\r\n".repeat(300_000));
     assert_eq!(refusal(long.as_bytes()), Some(Unsigned::Header));
-    for message in ["From: a@example.com", "From: a@example.com\r\n", "From: a@example.com\r\n\r\n", "FROM:a\r\n\r\n \r\n"] {
+    for message in
+        ["From: a@example.com", "From: a@example.com\r\n", "From: a@example.com\r\n\r\n", "FROM:a\r\n\r\n \r\n"]
+    {
         assert_eq!(refusal(message.as_bytes()), None, "{message:?}");
     }
 }
@@ -184,7 +187,8 @@ fn nothing_stands_behind_the_signature() {
     let mut odd = 0;
     for length in 0..160 {
         let h = vec!["x".repeat(length), "from".to_owned()];
-        let mut signature = Signature { h, b: vec![7; 256], bh: vec![7; 32], v: 1, t: 1_700_000_000, ..Signature::default() };
+        let mut signature =
+            Signature { h, b: vec![7; 256], bh: vec![7; 32], v: 1, t: 1_700_000_000, ..Signature::default() };
         (signature.d, signature.s) = (signer.domain.to_string(), signer.selector.to_string());
         let mut plain = Vec::new();
         signature.write(&mut plain, true);
