@@ -96,7 +96,7 @@ impl Intake {
         if let Some(login) = origin.login {
             let Some(key) = settings.api_keys.get(&login.key) else { return Err(Refusal::KeyRevoked) };
             let own = facts.from_domain.as_ref().filter(|_| !facts.from_others);
-            if !key.sends_for(own) {
+            if !key.sends_for(own, own.and_then(|name| settings.domains.get(name))) {
                 return Err(Refusal::OtherDomain(key.domains.iter().map(|tie| tie.name.clone()).collect()));
             }
         }

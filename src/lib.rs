@@ -111,6 +111,7 @@ pub mod store;
 pub mod ops;
 
 // Shells.
+pub mod acme;
 pub mod admin;
 pub mod api;
 pub mod http;

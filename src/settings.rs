@@ -4,7 +4,7 @@
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
-use crate::domain::SenderDomain;
+use crate::domain::{CertificateState, SenderDomain};
 use crate::mail::DomainName;
 use crate::spool::{AppendError, Entry, Log};
 use arc_swap::ArcSwap;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     /// Removed domains, whose links are still answered.
     pub removed: BTreeMap<Uuid, SenderDomain>,
     pub api_keys: BTreeMap<Uuid, ApiKey>,
+    /// What is known of the certificates of tracking hosts.
+    pub certificates: BTreeMap<DomainName, CertificateState>,
     /// Tracking is off for all mail (`trackpost tracking off`).
     pub tracking_off: bool,
     /// Tracking is off for these sender domains, known or not.
@@ -65,8 +67,8 @@ pub struct ApiKey {
     name_alone: Option<DomainName>,
 }
 
-/// A sender domain that a key is tied to. Mail may be sent for the name, also while the domain is not set up; settings,
-/// mail and events are seen of this very domain, not of one that is added later under its name.
+/// A sender domain that a key is tied to. Mail may be sent for the name also while the domain is not set up, but not
+/// once somebody has added it again; settings, mail and events are seen of this very domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tie {
     pub id: Uuid,
@@ -88,9 +90,14 @@ impl ApiKey {
         self.domains.is_empty() || self.domains.iter().any(|tie| tie.id == domain.id)
     }
 
-    /// Whether it may send mail whose From header names this domain.
-    pub fn sends_for(&self, domain: Option<&DomainName>) -> bool {
-        self.domains.is_empty() || domain.is_some_and(|domain| self.domains.iter().any(|tie| tie.name == *domain))
+    /// Whether it may send mail whose From header names this domain, which is set up as `known` or not at all: a name
+    /// that somebody else has set up since is theirs.
+    pub fn sends_for(&self, domain: Option<&DomainName>, known: Option<&SenderDomain>) -> bool {
+        let own = |domain: &DomainName| {
+            let mut ties = self.domains.iter().filter(|tie| tie.name == *domain);
+            ties.any(|tie| known.is_none_or(|known| known.id == tie.id))
+        };
+        self.domains.is_empty() || domain.is_some_and(own)
     }
 
     fn resolved(mut self, domains: &BTreeMap<DomainName, SenderDomain>) -> Self {
@@ -118,18 +125,23 @@ pub enum Change {
     DropRemoved(Uuid),
     ApiKey(ApiKey),
     DropApiKey(Uuid),
+    Certificate(DomainName, CertificateState),
     TrackingOff(Option<DomainName>, bool),
     QueueHeld(bool),
 }
 
 /// The settings in force, and the way to change them.
 pub struct Settings {
-    current: ArcSwap<Snapshot>,
+    held: Arc<Held>,
     log: Log,
+    /// One change at a time, so that each sees the one before it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Held {
+    current: ArcSwap<Snapshot>,
     /// Told of each change.
     changed: tokio::sync::watch::Sender<u64>,
-    /// One change at a time, so that each sees the one before it.
-    turn: tokio::sync::Mutex<()>,
 }
 
 const OFF: &str = "tracking-off";
@@ -152,42 +164,50 @@ impl Settings {
         }
         let keys = std::mem::take(&mut snapshot.api_keys);
         snapshot.api_keys = keys.into_iter().map(|(id, key)| (id, key.resolved(&snapshot.domains))).collect();
-        let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
-        (Self { current, log, changed, turn: tokio::sync::Mutex::default() }, unreadable)
+        let held = Held { current: ArcSwap::from_pointee(snapshot), changed: tokio::sync::watch::Sender::new(0) };
+        (Self { held: Arc::new(held), log, turn: Arc::default() }, unreadable)
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+        self.held.current.load_full()
     }
 
     /// Tells of every change from now on.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.held.changed.subscribe()
     }
 
-    /// Lets `decide` look at the settings and say what changes; puts that on disk, then in force.
+    /// Lets `decide` look at the settings and say what changes; puts that on disk, then in force. Who asks may go away:
+    /// what is on its way to the disk comes into force all the same, or memory and disk would say different things.
     pub async fn change<T, E: From<AppendError>>(
         &self,
         decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
-        let _turn = self.turn.lock().await;
-        let mut next = Snapshot::clone(&self.current.load());
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let mut next = Snapshot::clone(&self.held.current.load());
         let (changes, value) = decide(&next)?;
         let mut durable = Vec::with_capacity(changes.len());
         for change in &changes {
             let (key, value) = encode(change);
             durable.push(self.log.append(Entry::Setting { key: key.into(), value }));
         }
-        for write in durable {
-            write.await?;
+        if changes.is_empty() {
+            return Ok(value);
         }
-        if !changes.is_empty() {
+        let held = Arc::clone(&self.held);
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            for write in durable {
+                write.await?;
+            }
             changes.into_iter().for_each(|change| next.apply(change));
             next.version += 1;
             let version = next.version;
-            self.current.store(Arc::new(next));
-            self.changed.send_replace(version);
-        }
+            held.current.store(Arc::new(next));
+            held.changed.send_replace(version);
+            Ok::<_, AppendError>(())
+        });
+        written.await.unwrap_or(Err(AppendError::Closed))?;
         Ok(value)
     }
 }
@@ -241,6 +261,9 @@ impl Snapshot {
         let off = self.tracking_off_for.iter().cloned().map(|name| Change::TrackingOff(Some(name), true));
         let switches = [Change::TrackingOff(None, self.tracking_off), Change::QueueHeld(self.queue_held)];
         let all = domains.chain(removed).chain(keys).chain(off).chain(switches);
+        let certificates =
+            self.certificates.iter().map(|(host, state)| Change::Certificate(host.clone(), state.clone()));
+        let all = all.chain(certificates);
         all.map(|change| encode(&change)).filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
@@ -252,6 +275,7 @@ impl Snapshot {
             Change::DropRemoved(id) => drop(self.removed.remove(&id)),
             Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
             Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
+            Change::Certificate(host, state) => drop(self.certificates.insert(host, state)),
             Change::QueueHeld(held) => self.queue_held = held,
             Change::TrackingOff(None, off) => self.tracking_off = off,
             Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
@@ -278,6 +302,7 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::DropRemoved(id) => (format!("removed/{id}"), None),
         Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
         Change::DropApiKey(id) => (format!("api-key/{id}"), None),
+        Change::Certificate(host, state) => (format!("certificate/{host}"), json(state)),
         Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
@@ -295,6 +320,7 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
         Some(("domain", _)) => json(value).map(Change::Domain),
         Some(("removed", _)) => json(value).map(Change::Removed),
         Some(("api-key", _)) => json(value).map(Change::ApiKey),
+        Some(("certificate", host)) => Some(Change::Certificate(DomainName::parse(host).ok()?, json(value)?)),
         Some((OFF, name)) => DomainName::parse(name).ok().map(|name| Change::TrackingOff(Some(name), true)),
         _ => None,
     }
@@ -335,6 +361,7 @@ mod tests {
             Change::ApiKey(key),
             Change::TrackingOff(None, true),
             Change::QueueHeld(true),
+            Change::Certificate(name.clone(), CertificateState::issued(9)),
             Change::TrackingOff(Some(name), true),
         ] {
             let (key, value) = encode(&change);
@@ -352,9 +379,33 @@ mod tests {
         let key: ApiKey = serde_json::from_str(stored).unwrap();
         let domain = SenderDomain::new(name.clone(), Uuid::from_u128(1), 5);
         let there = key.clone().resolved(&[(name.clone(), domain.clone())].into());
-        assert!(there.reaches(&domain) && there.sends_for(Some(&name)) && !there.sends_for(None));
+        assert!(there.reaches(&domain) && there.sends_for(Some(&name), Some(&domain)));
+        assert!(there.sends_for(Some(&name), None) && !there.sends_for(None, None));
         let gone = key.resolved(&BTreeMap::new());
-        assert!(!gone.reaches(&domain) && gone.sends_for(Some(&name)));
+        assert!(!gone.reaches(&domain) && gone.sends_for(Some(&name), None));
+        assert!(!gone.sends_for(Some(&name), Some(&domain)), "somebody else has set it up since");
         assert!(!serde_json::to_string(&gone).unwrap().contains("\"domain\""));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_change_may_go_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, recovered) = Log::open(crate::spool::Options::new(dir.path())).unwrap();
+        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+        for n in 0..200u64 {
+            let held = n % 2 == 0;
+            let change = settings.change(|_| Ok::<_, AppendError>((vec![Change::QueueHeld(held)], ())));
+            // Polled once, so that the record is on its way, and dropped.
+            let mut change = Box::pin(change);
+            assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(change.as_mut().poll(cx).is_pending())).await);
+            drop(change);
+            // The next change waits for the one before it, and sees it.
+            let seen = settings.change(|before| Ok::<_, AppendError>((vec![], before.queue_held))).await.unwrap();
+            assert_eq!(seen, held, "{n}");
+        }
+        drop(settings);
+        log.close();
+        let (_, recovered) = Log::open(crate::spool::Options::new(dir.path())).unwrap();
+        assert!(!recovered.settings.contains_key(HELD), "memory and disk say the same");
     }
 }

@@ -24,6 +24,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,8 @@ enum Answer {
 const MAX_REQUEST: u64 = 64 * 1024;
 /// How long the answer waits for a look at DNS.
 const CHECK_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the answer waits for the history to know of a message.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -206,7 +209,16 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::KeyRotate => json!(ops::key_rotate(ops)?),
         Request::QueueList { limit } => json!(ops::queue_list(ops, limit)?),
         Request::QueueShow(id) => {
-            json!(ops::queue_show(ops, &queue_id(id)?)?)
+            let id = queue_id(id)?;
+            let end = Instant::now() + HISTORY_PATIENCE;
+            // What has just left the queue is in the history some tenths of a second later.
+            while ops.queue.settled(&id).is_some() && Instant::now() < end {
+                match ops::queue_show(ops, &id) {
+                    Err(OpError::UnknownMessage(_)) => tokio::time::sleep(HISTORY_PATIENCE / 40).await,
+                    other => return Ok(json!(other?)),
+                }
+            }
+            json!(ops::queue_show(ops, &id)?)
         }
         Request::Settings => {
             let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();

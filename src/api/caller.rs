@@ -14,6 +14,8 @@ use http::request::Parts;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{HeaderBuilder, ObjectBuilder, OpenApi, RefOr};
 use uuid::Uuid;
 
 /// What is known of the caller, as the routes find it with the request.
@@ -138,6 +140,28 @@ pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// Adds the headers that come with every answer to the description of each.
+pub fn describe_limits(openapi: &mut OpenApi) {
+    let whole =
+        || HeaderBuilder::new().schema(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0))).build();
+    let text = || HeaderBuilder::new().schema(ObjectBuilder::new().schema_type(Type::String)).build();
+    for item in openapi.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().filter_map(Option::as_mut) {
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                for name in [LIMIT, REMAINING, RESET] {
+                    response.headers.insert(name.to_string(), whole());
+                }
+                response.headers.insert(POLICY.to_string(), text());
+                if status == "429" {
+                    response.headers.insert(RETRY_AFTER.to_string(), whole());
+                }
+            }
+        }
+    }
+}
 
 fn counted_as(address: IpAddr) -> IpAddr {
     match address {

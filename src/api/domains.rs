@@ -6,7 +6,7 @@ use super::error::{ApiError, Kind, Refusals, json};
 use super::input::{Fields, Id, Page, PageQuery};
 use super::time::iso;
 use crate::domain::Region;
-use crate::ops::{self, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
+use crate::ops::{self, CertificateView, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -54,7 +54,10 @@ pub struct DomainItem {
     region: String,
     /// Whether mail is tracked, and why not.
     tracking: String,
+    /// Of the tracking host asked for.
     certificate: Certificate,
+    /// Of every tracking host.
+    certificates: Vec<Certificate>,
     /// Addresses, and domains as `@example.com`, whose copies are never tracked.
     excluded_recipients: Vec<String>,
     /// Mail is to be signed: it is, once the DKIM record is verified.
@@ -93,8 +96,21 @@ pub struct Capabilities {
 /// TLS of the tracking host.
 #[derive(Serialize, ToSchema)]
 pub struct Certificate {
-    /// `none` (links are plain HTTP), `external`, `waiting` or `issued`.
+    /// `none` (links are plain HTTP), `external` (someone else ends TLS), `waiting`, `ordering`, `valid` or `failed`.
     state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    valid_until: Option<String>,
+    /// Why the last order failed, in the CA's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_try_at: Option<String>,
 }
 
 /// A record to be added to the domain's DNS.
@@ -335,12 +351,25 @@ impl Domain {
             capabilities: Capabilities { sending: "enabled", receiving: "disabled" },
             region: view.region,
             tracking: view.tracking,
-            certificate: Certificate { state: view.certificate },
+            certificate: Certificate::of(view.certificate),
+            certificates: view.certificates.into_iter().map(Certificate::of).collect(),
             excluded_recipients: view.excluded_recipients,
             dkim: view.dkim,
         };
         let records = view.records.into_iter().map(DnsRecord::of).collect();
         Self { object: "domain", item, records, created_at_again: None }
+    }
+}
+
+impl Certificate {
+    fn of(view: CertificateView) -> Self {
+        Self {
+            state: view.state,
+            host: view.host,
+            valid_until: view.valid_until.map(iso),
+            message: view.message,
+            next_try_at: view.next_try_at.map(iso),
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::Api;
 use super::caller::Full;
-use super::error::{ApiError, Kind, Refusals, json};
+use super::error::{ApiError, ErrorBody, Kind, Refusals, json};
 use super::input::{Id, Page, PageQuery};
 use super::time::iso;
+use crate::domain::SenderDomain;
 use crate::mail::QueueId;
 use crate::ops::{self, Email, OpError, Range};
 use crate::rewrite::Report;
@@ -97,7 +98,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
         Range { after: cursor(page.after), before: cursor(page.before), limit: page.limit.unwrap_or(DEFAULT_LIMIT) };
     let (emails, has_more) = aside(&Arc::clone(&api), move || {
         let settings = api.ops.settings.snapshot();
-        ops::email_list(&api.ops, range, |head| may_see(&settings, &key, head.from_domain.as_deref()))
+        ops::email_list(&api.ops, range, |head| may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at))
     })
     .await?;
     let data = emails.iter().map(EmailItem::of).collect();
@@ -113,7 +114,7 @@ pub async fn get(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id) -> Re
     let email = aside(&Arc::clone(&api), move || {
         let email = ops::email_show(&api.ops, &id)?;
         let settings = api.ops.settings.snapshot();
-        match may_see(&settings, &key, email.message.from_domain.as_deref()) {
+        match may_see(&settings, &key, email.message.from_domain.as_deref(), email.message.accepted_at) {
             true => Ok(email),
             false => Err(OpError::UnknownMessage(id)),
         }
@@ -122,18 +123,34 @@ pub async fn get(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id) -> Re
     Ok(json(StatusCode::OK, &EmailBody::of(email)))
 }
 
-/// What sending over HTTP is answered.
+/// Sending over HTTP is not offered: mail is taken over SMTP.
+#[utoipa::path(post, path = "/emails", operation_id = "email_send", tag = "emails",
+    responses((status = 405, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn send() -> Response {
+    refuse_to_send()
+}
+
+/// Sending over HTTP is not offered: mail is taken over SMTP.
+#[utoipa::path(post, path = "/emails/batch", operation_id = "email_send_batch", tag = "emails",
+    responses((status = 405, body = ErrorBody), (status = 429, body = ErrorBody)))]
+pub async fn send_batch() -> Response {
+    refuse_to_send()
+}
+
+fn refuse_to_send() -> Response {
     let message = "Sending over HTTP is not offered. Send over SMTP, with this API key as the password.";
     let mut response = ApiError::new(Kind::MethodNotAllowed, message).into_response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
 
-/// A key that is tied to domains sees their mail alone, while they are there.
-fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>) -> bool {
-    let own = |domain: &crate::domain::SenderDomain| Some(domain.name.as_str()) == from && key.reaches(domain);
-    key.domains.is_empty() || settings.domains.values().any(own)
+/// A key that is tied to domains sees their mail alone, while they are there; not what somebody else sent before the
+/// domain was added, under the same name.
+fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u64) -> bool {
+    let own = |domain: &SenderDomain| {
+        Some(domain.name.as_str()) == from && key.reaches(domain) && accepted_at >= domain.created_at
+    };
+    key.domains.is_empty() || key.domains.iter().filter_map(|tie| settings.domains.get(&tie.name)).any(own)
 }
 
 /// Runs what reads the disk where it keeps nobody waiting. The history opens some moments after the server has.
@@ -145,6 +162,7 @@ async fn aside<T: Send + 'static>(
     while api.ops.store.load().is_none() && Instant::now() < end {
         tokio::time::sleep(HISTORY_PATIENCE / 100).await;
     }
+    let _turn = api.history.acquire().await;
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(ApiError::new(Kind::Internal, "An unexpected error occurred.")),

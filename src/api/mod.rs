@@ -2,7 +2,7 @@
 //!
 //! The whole route table is [`routes`]. The wire contract is that of Resend's SDKs, which work with their base URL
 //! changed; what follows from it for every request stands here: slashes are collapsed, bodies are read whole within
-//! [`MAX_BODY`], every answer is JSON and says how often one may ask. Changes and look-ups are [`crate::ops`]'s.
+//! [`MAX_BODY`], every answer of a route is JSON and says how often one may ask. Changes and look-ups are [`crate::ops`]'s.
 
 mod caller;
 mod domains;
@@ -14,7 +14,7 @@ mod keys;
 mod time;
 
 use crate::clock;
-use crate::http::{BodyError, Client, Handler, Request, Response, read_body};
+use crate::http::{Client, Handler, Request, Response};
 use crate::ops::Ops;
 use axum::Router;
 use axum::body::Body;
@@ -26,10 +26,12 @@ use caller::{Caller, Limiter};
 use error::{ApiError, Kind};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -41,18 +43,27 @@ pub const MAX_BODY: usize = 1024 * 1024;
 /// Of a body that is refused, so much is read and thrown away before the answer: a client that is still sending when
 /// the connection closes may never see it.
 const MAX_WASTE: usize = 32 * 1024 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(30);
+const BODY_TIME: Duration = Duration::from_secs(20);
+/// Larger bodies than this, in bytes, take one of a limited number of places.
+const SMALL_BODY: usize = 16 * 1024;
+const LARGE_BODIES: usize = 32;
+/// Of the history, at once.
+const READERS: usize = 4;
 
 /// What the routes work on.
 pub struct Api {
     pub ops: Arc<Ops>,
     limiter: Option<Limiter>,
+    /// Turns at reading the history, which can take long: others want the disk as well.
+    history: Semaphore,
     /// Made once.
     description: Bytes,
 }
 
 /// The API as it is served.
 pub struct Served {
+    /// Room for bodies that are not small.
+    large_bodies: Semaphore,
     api: Arc<Api>,
     router: Router,
 }
@@ -83,29 +94,37 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(domains::verify))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rename, keys::delete))
-        .routes(routes!(emails::list))
+        .routes(routes!(emails::list, emails::send))
+        .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
 }
 
 impl Served {
     /// `limit` is how many requests a second a key may make; `None`: as many as it likes.
     pub fn new(ops: Arc<Ops>, limit: Option<NonZeroU32>) -> Self {
-        let (router, openapi) = routes().split_for_parts();
+        let (router, mut openapi) = routes().split_for_parts();
+        if limit.is_some() {
+            caller::describe_limits(&mut openapi);
+        }
         let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
-        let api = Arc::new(Api { ops, limiter: limit.map(Limiter::new), description });
+        let api =
+            Arc::new(Api { history: Semaphore::new(READERS), ops, limiter: limit.map(Limiter::new), description });
         let router = router
-            .route("/emails", axum::routing::post(emails::send))
-            .route("/emails/batch", axum::routing::post(emails::send))
+            .route("/emails/metrics", get(not_there))
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
-            .fallback(async || ApiError::new(Kind::NotFound, "The requested endpoint does not exist."))
+            .fallback(not_there)
             .method_not_allowed_fallback(async || {
                 ApiError::new(Kind::MethodNotAllowed, "Method is not allowed for the requested path.")
             })
             .with_state(Arc::clone(&api));
-        Self { api, router }
+        Self { large_bodies: Semaphore::new(LARGE_BODIES), api, router }
     }
+}
+
+async fn not_there() -> ApiError {
+    ApiError::new(Kind::NotFound, "The requested endpoint does not exist.")
 }
 
 async fn describe(State(api): State<Arc<Api>>) -> axum::response::Response {
@@ -126,6 +145,9 @@ impl Handler for Served {
             Some(refused) => whole(refused.into_response()).await,
             None => self.answer(request, caller).await,
         };
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         for (name, value) in headers {
             response.headers_mut().insert(name, HeaderValue::from(value));
         }
@@ -143,7 +165,7 @@ impl Served {
     async fn answer(&self, request: Request, caller: Caller) -> Response {
         let (mut head, body) = request.into_parts();
         let body = match caller.0.is_ok() {
-            true => read_whole(body).await,
+            true => self.read_whole(body).await,
             // Nothing is kept for those who have no key.
             false => waste(body).await.map(|()| Bytes::new()),
         };
@@ -161,20 +183,42 @@ impl Served {
     }
 }
 
-async fn read_whole(body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
-    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
-        waste(body).await?;
-        return Err(too_large());
+impl Served {
+    /// What a request brings, within the time and the room that there is. Small bodies always have room.
+    async fn read_whole(&self, body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            waste(body).await?;
+            return Err(too_large());
+        }
+        match tokio::time::timeout(BODY_TIME, self.read_frames(body)).await {
+            Ok(read) => read,
+            Err(_) => Err(ApiError::new(Kind::Unreadable, "The request body took too long.")),
+        }
     }
-    match read_body(body, MAX_BODY, BODY_TIME).await {
-        Ok(body) => Ok(body),
-        Err(BodyError::TooLarge { .. }) => Err(too_large()),
-        Err(e) => Err(ApiError::new(Kind::Unreadable, format!("The {e}."))),
+
+    async fn read_frames(&self, mut body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
+        let broken = || ApiError::new(Kind::Unreadable, "The request body is incomplete.");
+        let mut read = Vec::new();
+        let mut room = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+            if read.len() + data.len() > MAX_BODY {
+                waste(body).await?;
+                return Err(too_large());
+            }
+            if room.is_none() && read.len() + data.len() > SMALL_BODY {
+                let taken = self.large_bodies.try_acquire();
+                let busy = |_| ApiError::new(Kind::RateLimit, "Too many large requests at once, try again later.");
+                room = Some(taken.map_err(busy)?);
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(read.into())
     }
 }
 
 async fn waste(body: hyper::body::Incoming) -> Result<(), ApiError> {
-    let mut body = Limited::new(body, MAX_WASTE);
+    let mut body = http_body_util::Limited::new(body, MAX_WASTE);
     let all = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(BODY_TIME, all).await;
     Ok(())

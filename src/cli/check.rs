@@ -1,7 +1,8 @@
 //! `trackpost check`.
 
-use super::print_json;
+use super::{blocking, print_json, table};
 use crate::config::{Config, Fault};
+use crate::server::{self, Probe};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -9,6 +10,9 @@ use std::process::ExitCode;
 
 #[derive(Args)]
 pub struct Options {
+    /// Connect to the smarthosts, look up the tracking hosts, ask the CA, and say what would fail
+    #[arg(long)]
+    online: bool,
     #[arg(long)]
     json: bool,
 }
@@ -19,17 +23,36 @@ pub fn run(file: &Path, options: &Options) -> ExitCode {
         Ok(config) => (&[][..], &config.warnings[..]),
         Err(faults) => (&faults[..], &[][..]),
     };
+    let probes = match &loaded {
+        Ok(config) if options.online => blocking(async { Ok(server::check_online(config).await) }).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     if options.json {
         let list = |faults: &[Fault]| faults.iter().map(shown).collect::<Vec<_>>();
-        print_json(&json!({ "faults": list(faults), "warnings": list(warnings) }));
+        let probed = |probe: &Probe| {
+            let (fault, found) = (probe.found.as_ref().err(), probe.found.as_ref().ok());
+            json!({ "what": probe.what, "found": found, "fault": fault })
+        };
+        let online: Vec<_> = probes.iter().map(probed).collect();
+        print_json(&json!({ "faults": list(faults), "warnings": list(warnings), "online": online }));
     } else {
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         faults.iter().for_each(|fault| eprintln!("{fault}"));
         if faults.is_empty() {
             println!("{}: no faults", file.display());
         }
+        for probe in &probes {
+            match &probe.found {
+                Ok(found) => println!("{}: {}", probe.what, table::clean(found)),
+                Err(fault) => eprintln!("{}: {}", probe.what, table::clean(fault)),
+            }
+        }
     }
-    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if faults.is_empty() && probes.iter().all(|probe| probe.found.is_ok()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn shown(fault: &Fault) -> Value {

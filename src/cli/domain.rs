@@ -2,7 +2,7 @@
 
 use super::{ask, fail, print_json, table};
 use crate::admin::Request;
-use crate::ops::{DkimImport, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
+use crate::ops::{CertificateView, DkimImport, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
 use clap::Subcommand;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -162,6 +162,9 @@ fn show(answer: &Value, json: bool) {
     println!("{}", domain.name);
     println!("  status     {}", domain.status);
     println!("  tracking   {}", table::clean(&domain.tracking));
+    for certificate in domain.certificates.iter().filter(|c| !matches!(&*c.state, "none" | "external")) {
+        println!("  TLS        {}", about(certificate));
+    }
     if domain.dkim {
         println!("  signing    {}", table::clean(&domain.signing));
     }
@@ -184,6 +187,21 @@ fn show(answer: &Value, json: bool) {
     if let Some(next) = next.filter_map(|record| record.next_check_at).min() {
         println!("  looked at again at {}", table::time(next));
     }
+}
+
+fn about(certificate: &CertificateView) -> String {
+    let host = certificate.host.as_deref().unwrap_or_default();
+    let mut text = match certificate.valid_until {
+        Some(until) => format!("{host}: certificate valid until {}", table::time(until)),
+        None => format!("{host}: no certificate, {}", certificate.state),
+    };
+    if let Some(message) = &certificate.message {
+        text += &format!("; the last order failed: {}", table::clean(message));
+    }
+    if let Some(next) = certificate.next_try_at {
+        text += &format!("; next at {}", table::time(next));
+    }
+    text
 }
 
 fn row(record: &RecordView) -> Vec<String> {

@@ -5,7 +5,6 @@
 //! signed stay listed, since mail on its way still needs their records; one whose record was never there is dropped
 //! when another takes its place.
 
-use super::finding::NotKnown;
 use super::record::{self, Record};
 use super::subdomain::Looks;
 use super::txt::{TxtFinding, expected_txt, txt_evidence, txt_text};
@@ -145,7 +144,7 @@ impl Dkim {
     pub(super) fn checked(&mut self, domain: &DomainName, looked_at: &DkimKey, finding: &TxtFinding, now: u64) {
         let same = |key: &&mut DkimKey| key.selector == looked_at.selector && key.public == looked_at.public;
         if let Some(key) = self.keys.iter_mut().filter(|_| self.on).find(same) {
-            key.judge(domain, finding, looked_at.looks.asked, now);
+            key.judge(domain, looked_at, finding, now);
         }
     }
 
@@ -194,12 +193,13 @@ impl DkimKey {
         self.looks = Looks { asked, answered: asked, ..Looks::default() };
     }
 
-    /// As for a tracking host: a look that began before the last request is not its answer.
-    fn judge(&mut self, domain: &DomainName, finding: &TxtFinding, asked: u32, now: u64) {
-        if self.looks.asked != asked {
+    /// As for a tracking host: after a look that began before somebody asked for one, that one is still to come.
+    fn judge(&mut self, domain: &DomainName, looked_at: &Self, finding: &TxtFinding, now: u64) {
+        if self.record == Record::NotStarted {
             return;
         }
-        self.looks.answered = asked;
+        let asked_since = self.looks.asked != looked_at.looks.asked;
+        self.looks.answered = looked_at.looks.asked;
         let before = self.record;
         self.record = self.record.judged(txt_evidence(finding, &self.public), now);
         self.proven |= self.record.is_verified();
@@ -209,15 +209,19 @@ impl DkimKey {
         if before != self.record {
             self.looks.count = 0;
         }
-        self.looks.next = match self.record {
+        if !asked_since {
+            self.looks.next = self.pause(finding).map(|pause| now.saturating_add(pause));
+        }
+        self.looks.count = self.looks.count.saturating_add(1);
+    }
+
+    /// Until the next look, after one that brought this.
+    fn pause(&self, finding: &TxtFinding) -> Option<u64> {
+        match self.record {
             Record::NotStarted | Record::Failed { .. } => None,
-            _ if matches!(finding, Err(NotKnown(_))) || self.record.is_open() => {
-                Some(record::pause_ms(self.looks.count))
-            }
+            _ if finding.is_err() || self.record.is_open() => Some(record::pause_ms(self.looks.count)),
             _ => Some(record::ROUTINE_MS),
         }
-        .map(|pause| now.saturating_add(pause));
-        self.looks.count = self.looks.count.saturating_add(1);
     }
 }
 
@@ -269,7 +273,7 @@ impl fmt::Display for Selector {
 mod tests {
     use super::record::{PATIENCE_MS, ROUTINE_MS, pause_ms};
     use super::*;
-    use crate::domain::{SenderDomain, TxtFound};
+    use crate::domain::{NotKnown, SenderDomain, TxtFound};
     use uuid::Uuid;
 
     const HOUR: u64 = 3_600_000;
@@ -423,9 +427,9 @@ mod tests {
         assert_eq!(d, before);
         let looked_at = d.dkim.newest().unwrap().clone();
         d.verify(4);
-        let before = d.clone();
-        d.dkim_checked(&looked_at, &Ok(TxtFound::Records(vec![expected_txt("BBBB").into_bytes()])), 5);
-        assert_eq!(d, before, "it began before somebody asked");
+        d.dkim_checked(&looked_at, &Ok(TxtFound::Nothing), 5);
+        let looks = &d.dkim.newest().unwrap().looks;
+        assert_eq!((looks.next, looks.asked - looks.answered), (Some(4), 1), "it began before somebody asked");
         d.dkim_checked(&d.dkim.newest().unwrap().clone(), &Err(NotKnown("SERVFAIL".into())), 6);
         assert_eq!((d.status(), d.dkim.newest().unwrap().found.as_deref()), ("pending", Some("not known: SERVFAIL")));
     }

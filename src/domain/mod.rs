@@ -9,6 +9,7 @@
 //! `txt` what DNS says of these.
 
 mod caa;
+mod certificate;
 mod dkim;
 mod excluded;
 mod finding;
@@ -22,6 +23,7 @@ mod tests;
 mod txt;
 
 pub use caa::{CaaProperty, CaaSet, CaaVerdict};
+pub use certificate::{CertificateState, OrderFailure};
 pub use dkim::{Dkim, DkimKey, Selector};
 pub use excluded::{Excluded, MAX_EXCLUDED};
 pub use finding::{Browser, CnameFound, Finding, NotKnown};
@@ -62,6 +64,9 @@ pub struct SenderDomain {
     /// The labels that new mail uses: the last asked for that was verified.
     #[serde(default)]
     in_use: Option<String>,
+    /// The labels that were in use before an operator vouched for others.
+    #[serde(default)]
+    before_vouched: Option<String>,
     /// When the subdomain was last changed to another (the first one is no change).
     #[serde(default)]
     changed_at: Option<u64>,
@@ -126,6 +131,7 @@ impl SenderDomain {
             subdomains: Vec::new(),
             asked: None,
             in_use: None,
+            before_vouched: None,
             changed_at: None,
             removed_at: None,
         }
@@ -175,7 +181,7 @@ impl SenderDomain {
             return Ok(());
         }
         if self.asked.is_some() {
-            if let Some(next) = self.next_change().filter(|next| now < *next) {
+            if let Some(next) = self.next_change(now) {
                 return Err(DomainRule::ChangedLately { next });
             }
             self.changed_at = Some(now);
@@ -192,9 +198,32 @@ impl SenderDomain {
         Ok(())
     }
 
-    /// Before this time the subdomain cannot be changed again.
-    pub fn next_change(&self) -> Option<u64> {
-        Some(self.changed_at?.saturating_add(CHANGE_PAUSE_MS))
+    /// Before this time the subdomain cannot be changed again. A change that lies ahead was made with a wrong clock, and
+    /// counts for nothing.
+    pub fn next_change(&self, now: u64) -> Option<u64> {
+        let next = self.changed_at.filter(|at| *at <= now)?.saturating_add(CHANGE_PAUSE_MS);
+        (now < next).then_some(next)
+    }
+
+    /// It was here before, and was removed: what that means for changes still holds, or removing would be a way around
+    /// the pause.
+    pub fn comes_back(&mut self, earlier: &Self) {
+        self.changed_at = self.changed_at.max(earlier.changed_at);
+    }
+
+    /// As it is kept once it is removed: with the hosts that links may lead to, those of `earlier` times among them.
+    /// Nothing where there are none.
+    pub fn removed<'a>(mut self, earlier: impl IntoIterator<Item = &'a Self>, now: u64) -> Option<Self> {
+        self.subdomains.retain(|s| s.proven);
+        for subdomain in earlier.into_iter().flat_map(|earlier| &earlier.subdomains) {
+            if self.subdomains.iter().all(|s| s.host != subdomain.host) {
+                self.subdomains.push(subdomain.clone());
+            }
+        }
+        self.dkim = Dkim::default();
+        self.removed_at = Some(now);
+        // The time of the last change is needed for as long as it can matter.
+        (!self.subdomains.is_empty() || self.next_change(now).is_some()).then_some(self)
     }
 
     /// Asks for a check of all records, due at once. With nothing to check there is nothing to do.
@@ -211,7 +240,8 @@ impl SenderDomain {
         if let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.labels == asked) {
             subdomain.by_operator = Some(now);
             subdomain.proven = true;
-            self.in_use = Some(asked);
+            let before = self.in_use.replace(asked.clone());
+            self.before_vouched = before.filter(|before| *before != asked).or(self.before_vouched.take());
         }
         Ok(())
     }
@@ -221,6 +251,11 @@ impl SenderDomain {
         for subdomain in &mut self.subdomains {
             subdomain.by_operator = None;
         }
+        // What is not verified by DNS gives way to what was used before it.
+        let holds = |labels: &String| self.by_labels(labels).is_some_and(|s| s.is_usable(Demand::Nothing));
+        if !self.in_use.as_ref().is_some_and(holds) && self.before_vouched.as_ref().is_some_and(holds) {
+            self.in_use = self.before_vouched.take();
+        }
     }
 
     /// When to look at which subdomain, those that are due first of all; a time that has passed means now.
@@ -229,10 +264,10 @@ impl SenderDomain {
     }
 
     /// Takes in what a look at one of its hosts has brought, which was `looked_at` as the look began. One at what has
-    /// gone meanwhile, or for which there is a newer request, changes nothing.
+    /// gone meanwhile changes nothing.
     pub fn checked(&mut self, looked_at: &Subdomain, finding: &Finding, expected: &Expected, demand: Demand, now: u64) {
         let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == looked_at.host) else { return };
-        subdomain.judge(finding, expected, looked_at.looks.asked, now);
+        subdomain.judge(looked_at, finding, expected, now);
         self.settle(demand);
     }
 
@@ -244,6 +279,18 @@ impl SenderDomain {
     /// Takes in what a look at the record of a DKIM key has brought, as [`Self::checked`].
     pub fn dkim_checked(&mut self, looked_at: &DkimKey, finding: &TxtFinding, now: u64) {
         self.dkim.checked(&self.name, looked_at, finding, now);
+    }
+
+    /// A certificate for `host` is there, or is no longer. Whether that changed anything.
+    pub fn certificate(&mut self, host: &DomainName, there: bool, demand: Demand, now: u64) -> bool {
+        let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == *host) else { return false };
+        if subdomain.accepted.is_some() == there {
+            return false;
+        }
+        subdomain.accepted = there.then_some(now);
+        subdomain.refused = None;
+        self.settle(demand);
+        true
     }
 
     /// The subdomain asked for comes into use once all is well with it.

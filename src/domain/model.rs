@@ -74,6 +74,8 @@ struct Told {
 fn read(story: &Story) -> ([Told; LABELS.len()], Option<usize>) {
     let mut told = [Told::default(); LABELS.len()];
     let mut in_use = None;
+    // What an operator's word has put in the place of something that was verified.
+    let mut displaced = None;
     let mut current = None;
     for (now, step) in story {
         match *step {
@@ -126,10 +128,20 @@ fn read(story: &Story) -> ([Told; LABELS.len()], Option<usize>) {
                 if let Some(label) = current {
                     told[label].vouched = true;
                     told[label].proven = true;
+                    if in_use.is_some() && in_use != current {
+                        displaced = in_use;
+                    }
                     in_use = current;
                 }
             }
-            Step::LeaveToDns => told.iter_mut().for_each(|label| label.vouched = false),
+            Step::LeaveToDns => {
+                told.iter_mut().for_each(|label| label.vouched = false);
+                // The previous one is used while the one asked for is not verified.
+                let holds = |label: Option<usize>| label.is_some_and(|label: usize| told[label].record.holds());
+                if !holds(in_use) && holds(displaced) {
+                    in_use = displaced.take();
+                }
+            }
             Step::Look(..) | Step::Wait(_) => {}
         }
     }

@@ -57,6 +57,11 @@ impl Record {
     pub fn judged(self, evidence: Evidence, now: u64) -> Self {
         let over = |since: u64| now.saturating_sub(since) >= PATIENCE_MS;
         match (self, evidence) {
+            // The clock was wrong, then or now; the time begins again.
+            (Self::Pending { since }, Evidence::Bad | Evidence::Unknown) if since > now => Self::Pending { since: now },
+            (Self::TemporaryFailure { since }, Evidence::Bad | Evidence::Unknown) if since > now => {
+                Self::TemporaryFailure { since: now }
+            }
             (Self::NotStarted | Self::Failed { .. }, _) => self,
             (Self::Verified { at }, Evidence::Good) => Self::Verified { at },
             (_, Evidence::Good) => Self::Verified { at: now },
@@ -147,7 +152,8 @@ mod tests {
             (TemporaryFailure { since: 9 }, Bad, 9 + H72, Failed { at: 9 + H72 }),
             (TemporaryFailure { since: 9 }, Unknown, 9 + 2 * H72, TemporaryFailure { since: 9 }),
             // The clock was set back.
-            (Pending { since: 5 }, Bad, 0, Pending { since: 5 }),
+            (Pending { since: 5 }, Bad, 0, Pending { since: 0 }),
+            (TemporaryFailure { since: 5 }, Unknown, 0, TemporaryFailure { since: 0 }),
         ];
         for (before, evidence, now, after) in table {
             assert_eq!(before.judged(evidence, now), after, "{before:?} {evidence:?} at {now}");

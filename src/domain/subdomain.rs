@@ -183,13 +183,15 @@ impl Subdomain {
         self.looks = Looks { asked, answered: asked, ..Looks::default() };
     }
 
-    /// Takes in what a look has brought that began when so many had been `asked` for, and sets the time of the next one.
-    /// One that somebody asked for meanwhile is still to come, and will say more.
-    pub(super) fn judge(&mut self, finding: &Finding, expected: &Expected, asked: u32, now: u64) {
-        if self.looks.asked != asked {
+    /// Takes in what a look has brought, and sets the time of the next one. One that somebody asked for since this one
+    /// began is still to come, at once.
+    pub(super) fn judge(&mut self, looked_at: &Self, finding: &Finding, expected: &Expected, now: u64) {
+        if looked_at.cname == Record::NotStarted && self.cname != Record::NotStarted {
+            // It looked for less than is asked for now.
             return;
         }
-        self.looks.answered = asked;
+        let asked_since = self.looks.asked != looked_at.looks.asked;
+        self.looks.answered = looked_at.looks.asked;
         let before = (self.cname, self.caa.as_ref().map(|caa| caa.record));
         self.cname = self.cname.judged(finding.cname_evidence(), now);
         self.judge_caa(finding, expected, now);
@@ -203,7 +205,9 @@ impl Subdomain {
         self.looks.caa_found = finding.caa_text(&expected.caa_issuer);
         let unchanged = before == (self.cname, self.caa.as_ref().map(|caa| caa.record));
         self.looks.count = if unchanged { self.looks.count } else { 0 };
-        self.looks.next = self.next_look(finding, now);
+        if !asked_since {
+            self.looks.next = self.next_look(finding, now);
+        }
         self.looks.count = self.looks.count.saturating_add(1);
     }
 

@@ -147,15 +147,65 @@ fn a_lost_record_has_72_hours() {
 fn a_look_that_somebody_asked_for_during_another_is_still_to_come() {
     let mut d = domain();
     d.set_subdomain("links", 0).unwrap();
+    let before_anybody_asked = d.subdomains[0].clone();
     d.verify(0);
+    let before = d.clone();
+    d.checked(&before_anybody_asked, &silent(), &expected(), HTTP, 0);
+    assert_eq!(d, before, "it looked for less");
     let looked_at = d.subdomains[0].clone();
     d.verify(10);
-    let before = d.clone();
+    // It counts, however often somebody asks; and the next one is due all the same.
     d.checked(&looked_at, &right(), &expected(), HTTP, 9);
-    assert_eq!(d, before, "it began before");
-    assert_eq!(d.due(HTTP, false, 11).next().unwrap().0, 10);
-    d.look("links", &right(), 10);
-    assert_eq!(d.status(), "verified");
+    assert_eq!((d.status(), d.due(HTTP, false, 11).next().unwrap().0), ("verified", 10));
+    assert_ne!(d.subdomains[0].looks.asked, d.subdomains[0].looks.answered);
+    d.look("links", &gone(), 10);
+    assert_eq!(d.states()[0].1, "temporary_failure");
+}
+
+#[test]
+fn an_operators_word_that_is_taken_back_gives_way_to_what_was_used_before() {
+    let mut d = domain();
+    d.set_subdomain("links", 0).unwrap();
+    d.verify(0);
+    d.look("links", &right(), 1);
+    d.set_subdomain("go", 2).unwrap();
+    d.verify_by_operator(3).unwrap();
+    d.verify_by_operator(4).unwrap();
+    assert_eq!(d.active(), Some("go"));
+    d.leave_to_dns();
+    assert_eq!((d.status(), d.active()), ("not_started", Some("links")));
+}
+
+#[test]
+fn what_is_kept_of_a_removed_domain() {
+    let mut first = domain();
+    first.set_subdomain("never", 0).unwrap();
+    assert_eq!(first.clone().removed([], 1), None, "no link leads anywhere");
+    first.verify(0);
+    first.look("never", &right(), 1);
+    first.set_subdomain("other", 2).unwrap();
+    let first = first.removed([], 3).unwrap();
+    assert_eq!(first.subdomains.iter().map(|s| &*s.labels).collect::<Vec<_>>(), ["never"]);
+    // It comes back, and the day after its last change is not over.
+    let mut again = SenderDomain::new(name("example.com"), Uuid::from_u128(1), 4);
+    again.comes_back(&first);
+    again.set_subdomain("third", 5).unwrap();
+    assert_eq!(again.set_subdomain("fourth", 6), Err(DomainRule::ChangedLately { next: 2 + 24 * HOUR }));
+    again.verify(7);
+    again.look("third", &right(), 7);
+    let both = again.removed([&first], 8).unwrap();
+    assert_eq!(both.subdomains.iter().map(|s| &*s.labels).collect::<Vec<_>>(), ["third", "never"]);
+    assert_eq!(both.removed_at, Some(8));
+}
+
+#[test]
+fn a_change_that_lies_ahead_was_made_with_a_wrong_clock() {
+    let mut d = domain();
+    d.set_subdomain("a", 0).unwrap();
+    d.set_subdomain("b", 400 * 24 * HOUR).unwrap();
+    assert_eq!(d.next_change(5), None);
+    d.set_subdomain("c", 5).unwrap();
+    assert_eq!(d.next_change(6), Some(5 + 24 * HOUR));
 }
 
 #[test]

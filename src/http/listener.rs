@@ -2,10 +2,11 @@
 
 use super::pace::{Paced, Turns};
 use super::{Client, Handler, Limits, Request, Response, plain};
+use crate::tls::ServerTls;
 use http::StatusCode;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,21 +15,25 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 /// Serves `listener` until `shutdown` turns true or its sender is gone; then accepts no more, lets requests in
 /// progress end within `limits.drain_time`, and returns. Never fails: a connection's faults end that connection, and
 /// when the system has no descriptor left, accepting pauses.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     trusted_proxies: Arc<[IpNet]>,
     handler: Arc<H>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let site = Arc::new(Site { handler, trusted_proxies, limits, http: protocol(&limits) });
+    let (http, http2) = (protocol(&limits), protocol2(&limits));
+    let site = Arc::new(Site { handler, trusted_proxies, tls, limits, http, http2 });
     let open = Arc::new(Open::default());
     let (all_closed, mut closed) = tokio::sync::mpsc::channel::<Infallible>(1);
     loop {
@@ -47,12 +52,30 @@ pub async fn serve<H: Handler>(
         };
         let Some(place) = open.admit(peer.ip().to_canonical(), &site) else {
             metrics::counter!("trackpost_http_refused_connections_total").increment(1);
-            turn_away(stream);
+            match site.tls {
+                None => turn_away(stream),
+                Some(_) => drop(stream),
+            }
             continue;
         };
         let (site, shutdown, all_closed) = (site.clone(), shutdown.clone(), all_closed.clone());
         tokio::spawn(async move {
-            converse(stream, peer, site, shutdown).await;
+            // Answers are small: Nagle would hold each back until the one before it is acknowledged.
+            let _ = stream.set_nodelay(true);
+            match &site.tls {
+                None => converse(stream, peer, site, shutdown).await,
+                Some(tls) => {
+                    let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+                    match timeout(limits.head_time, handshake).await {
+                        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                            converse2(stream, peer, site, shutdown).await;
+                        }
+                        Ok(Ok(stream)) => converse(stream, peer, site, shutdown).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                    }
+                }
+            }
             drop((place, all_closed));
         });
     }
@@ -70,8 +93,21 @@ async fn told(shutdown: &mut watch::Receiver<bool>) {
 struct Site<H> {
     handler: Arc<H>,
     trusted_proxies: Arc<[IpNet]>,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     http: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+/// Requests of one HTTP/2 connection that are answered at once.
+const MAX_STREAMS: u32 = 100;
+
+fn protocol2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    // Time-outs are `Paced`'s; hyper itself ends connections that reset their streams too fast.
+    let head = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    http.max_concurrent_streams(MAX_STREAMS).max_header_list_size(head).max_send_buf_size(64 * 1024);
+    http
 }
 
 fn protocol(limits: &Limits) -> http1::Builder {
@@ -82,13 +118,11 @@ fn protocol(limits: &Limits) -> http1::Builder {
 }
 
 async fn converse<H: Handler>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     site: Arc<Site<H>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    // Answers are small: Nagle would hold each back until the one before it is acknowledged.
-    let _ = stream.set_nodelay(true);
     let turns = Turns::default();
     let io = TokioIo::new(Paced::new(stream, site.limits, turns.clone()));
     let service = {
@@ -116,6 +150,42 @@ async fn converse<H: Handler>(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+/// HTTP/2 (RFC 9113): requests cross each other, so that a connection as a whole is idle or not, and has the time for
+/// it; a head that comes slowly has no more.
+async fn converse2<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    site: Arc<Site<H>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let limits = Limits { head_time: site.limits.idle_time, ..site.limits };
+    let turns = Turns::default();
+    let io = TokioIo::new(Paced::new(stream, limits, turns.clone()));
+    let service = {
+        let site = site.clone();
+        service_fn(move |request: Request| {
+            let site = site.clone();
+            turns.pass();
+            async move { Ok::<Response, Infallible>(site.answer(request, peer).await) }
+        })
+    };
+    let mut connection = pin!(site.http2.serve_connection(io, service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = told(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(site.limits.drain_time, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "HTTP/2 connection ended");
     }
 }
 

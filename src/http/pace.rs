@@ -23,6 +23,11 @@ pub(super) struct Turns(Arc<AtomicU32>);
 pub(super) struct Turn(Turns);
 
 impl Turns {
+    /// A request has come whole, and others may be on their way beside it: what was waited for is there.
+    pub fn pass(&self) {
+        self.0.fetch_add(2, Relaxed);
+    }
+
     pub fn answering(&self) -> Turn {
         self.0.fetch_add(1, Relaxed);
         Turn(self.clone())

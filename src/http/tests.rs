@@ -40,7 +40,7 @@ async fn site(limits: Limits, trusted: &[&str]) -> Site {
     let address = listener.local_addr().unwrap();
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().unwrap()).collect();
     let (down, shutdown) = watch::channel(false);
-    let task = tokio::spawn(serve(listener, limits, trusted, Arc::new(Echo), shutdown));
+    let task = tokio::spawn(serve(listener, None, limits, trusted, Arc::new(Echo), shutdown));
     Site { address, down, task }
 }
 

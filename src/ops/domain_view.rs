@@ -1,6 +1,7 @@
 //! A domain as people see it: its records, what DNS has instead, and whether its mail is tracked.
 
 use super::{Ops, Terms};
+use crate::clock;
 use crate::domain::{Demand, DkimKey, Record, SenderDomain, Subdomain, unicode};
 use crate::settings::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,10 @@ pub struct DomainView {
     pub records: Vec<RecordView>,
     /// In a few words: whether mail of the domain is tracked now, and if not, why.
     pub tracking: String,
-    /// `none` (links are plain HTTP), `external` (someone else ends TLS), `waiting`, `issued`.
-    pub certificate: String,
+    /// Of the subdomain asked for.
+    pub certificate: CertificateView,
+    /// Of all hosts.
+    pub certificates: Vec<CertificateView>,
     /// Mail is to be signed.
     #[serde(default)]
     pub dkim: bool,
@@ -36,6 +39,19 @@ pub struct DomainView {
     pub created_at: u64,
     /// Before this time the subdomain cannot be changed again.
     pub next_change_at: Option<u64>,
+}
+
+/// The certificate of one tracking host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// `none` (links are plain HTTP, or there is no host yet), `external` (someone else ends TLS), `waiting` (for the
+    /// host to be verified), `ordering`, `valid` or `failed`.
+    pub state: String,
+    pub host: Option<String>,
+    pub valid_until: Option<u64>,
+    /// Why the last order failed.
+    pub message: Option<String>,
+    pub next_try_at: Option<u64>,
 }
 
 /// One DNS record.
@@ -87,13 +103,14 @@ pub(super) fn view(ops: &Ops, settings: &Snapshot, terms: &Terms, domain: &Sende
         active_tracking_subdomain: domain.active_subdomain(terms.demand).map(shown),
         records,
         tracking: standing(settings, terms, domain),
-        certificate: certificate(terms, domain).to_owned(),
+        certificate: asked.map_or_else(none, |s| certificate(settings, terms, s)),
+        certificates: domain.subdomains().iter().map(|s| certificate(settings, terms, s)).collect(),
         dkim: domain.dkim.is_on(),
         signing: signing(ops, domain),
         excluded_recipients: domain.excluded.iter().map(str::to_owned).collect(),
         region: domain.region.as_str().to_owned(),
         created_at: domain.created_at,
-        next_change_at: domain.next_change(),
+        next_change_at: domain.next_change(clock::unix_ms()),
     }
 }
 
@@ -153,13 +170,31 @@ fn signing(ops: &Ops, domain: &SenderDomain) -> String {
     }
 }
 
-fn certificate(terms: &Terms, domain: &SenderDomain) -> &'static str {
-    let accepted = domain.tracking_subdomain().is_some_and(|s| s.accepted.is_some());
+fn none() -> CertificateView {
+    CertificateView { state: "none".to_owned(), ..CertificateView::default() }
+}
+
+fn certificate(settings: &Snapshot, terms: &Terms, subdomain: &Subdomain) -> CertificateView {
+    let host = Some(unicode(subdomain.host.as_str()));
     match terms.demand {
-        Demand::Nothing => "none",
-        Demand::Answer => "external",
-        Demand::Certificate if accepted => "issued",
-        Demand::Certificate => "waiting",
+        Demand::Nothing if !terms.by_acme => return none(),
+        Demand::Answer => return CertificateView { state: "external".to_owned(), host, ..none() },
+        Demand::Nothing | Demand::Certificate => {}
+    }
+    let known = settings.certificates.get(&subdomain.host).cloned().unwrap_or_default();
+    let verified = subdomain.by_operator.is_some() || subdomain.cname.holds();
+    let state = match (known.not_after, &known.message) {
+        (Some(_), _) => "valid",
+        (None, Some(_)) => "failed",
+        (None, None) if verified && terms.by_acme => "ordering",
+        (None, None) => "waiting",
+    };
+    CertificateView {
+        state: state.to_owned(),
+        host,
+        valid_until: known.not_after,
+        next_try_at: known.message.is_some().then_some(known.next).filter(|_| !known.ended),
+        message: known.message,
     }
 }
 
@@ -178,7 +213,7 @@ fn standing(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> String
         (false, true) => "clicks",
     };
     let Some(asked) = domain.tracking_subdomain() else { return "off: no tracking subdomain".to_owned() };
-    let waits = match why_not(terms, asked) {
+    let waits = match why_not(settings, terms, asked) {
         None => return format!("{what}, by {}", unicode(asked.host.as_str())),
         Some(why) => why,
     };
@@ -192,7 +227,7 @@ fn standing(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> String
     }
 }
 
-fn why_not(terms: &Terms, asked: &Subdomain) -> Option<String> {
+fn why_not(settings: &Snapshot, terms: &Terms, asked: &Subdomain) -> Option<String> {
     let host = unicode(asked.host.as_str());
     if asked.by_operator.is_none() && !asked.cname.is_verified() {
         return Some(format!("{host} is not verified"));
@@ -205,7 +240,11 @@ fn why_not(terms: &Terms, asked: &Subdomain) -> Option<String> {
         (Demand::Answer, _) if asked.by_operator.is_some() => None,
         (Demand::Answer, Some((_, why))) => Some(format!("{host} does not answer over https: {why}")),
         (Demand::Answer, None) if asked.accepted.is_none() => Some(format!("{host} was not asked over https yet")),
-        (Demand::Certificate, _) if asked.accepted.is_none() => Some(format!("{host} has no certificate yet")),
+        (Demand::Certificate, _) if asked.accepted.is_none() => {
+            let why = settings.certificates.get(&asked.host).and_then(|state| state.message.as_ref());
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            Some(format!("{host} has no certificate yet{why}"))
+        }
         _ => None,
     }
 }

@@ -70,8 +70,11 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
         if settings.domains.contains_key(&name) {
             return Err(OpError::DomainExists(name));
         }
-        let mut domain = SenderDomain::new(name, id, now);
+        let mut domain = SenderDomain::new(name.clone(), id, now);
         (domain.region, domain.excluded) = (new.region, excluded);
+        for earlier in settings.removed.values().filter(|earlier| earlier.name == name) {
+            domain.comes_back(earlier);
+        }
         (domain.open_tracking, domain.click_tracking) = (new.open, new.click);
         if let Some(labels) = &new.subdomain {
             set_subdomain(ops, settings, &mut domain, labels, now)?;
@@ -145,20 +148,30 @@ fn set_subdomain(
             policy: terms.policy_url.clone(),
         });
     }
-    refuse_hosts_of_others(settings, domain)
+    if domain.tracking_subdomain().map(|s| &s.host) == before.as_ref() {
+        return Ok(());
+    }
+    refuse_hosts_of_others(settings, domain, terms.removed_domain_grace, now)
 }
 
-/// A tracking host belongs to one domain: links.shop of example.com is links of shop.example.com. Also of one that was
-/// removed, whose links still work; but a domain may come back to its own.
-fn refuse_hosts_of_others(settings: &Snapshot, domain: &SenderDomain) -> Result<(), OpError> {
-    let others = settings.domains.values().chain(settings.removed.values()).filter(|other| other.name != domain.name);
-    let taken = |host: &DomainName, other: &SenderDomain| other.subdomains().iter().any(|s| s.host == *host);
-    for other in others {
-        if let Some(subdomain) = domain.subdomains().iter().find(|s| taken(&s.host, other)) {
-            return Err(OpError::HostTaken(subdomain.host.clone(), other.name.clone()));
-        }
-    }
-    Ok(())
+/// A tracking host belongs to one domain: links.shop of example.com is links of shop.example.com. What lies under
+/// another sender domain is that one's, and so is a host of one that was removed while its links still work; but a
+/// domain may come back to its own. Whose it is is not said: not everybody who asks may know.
+fn refuse_hosts_of_others(
+    settings: &Snapshot,
+    domain: &SenderDomain,
+    grace: Duration,
+    now: u64,
+) -> Result<(), OpError> {
+    let Some(asked) = domain.tracking_subdomain() else { return Ok(()) };
+    let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    let is_other = |other: &&SenderDomain| other.name != domain.name;
+    let works = |other: &&SenderDomain| now < other.removed_at.unwrap_or(0).saturating_add(grace);
+    let has = |other: &SenderDomain| other.subdomains().iter().any(|s| s.host == asked.host);
+    let under = |other: &SenderDomain| asked.host.is_within(&other.name) && other.name.is_within(&domain.name);
+    let taken = settings.domains.values().filter(is_other).any(|other| has(other) || under(other))
+        || settings.removed.values().filter(is_other).filter(works).any(has);
+    if taken { Err(OpError::HostTaken(asked.host.clone())) } else { Ok(()) }
 }
 
 /// Has the records of a domain looked at, at once and then again and again. Returns when the first look has ended, or
@@ -175,15 +188,31 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
             Verify::Ask => {}
         }
         domain.verify(now);
-        Ok::<_, OpError>((vec![Change::Domain(domain)], ()))
+        let asked: Vec<_> = domain.subdomains().iter().map(|s| (s.host.clone(), s.looks.asked)).collect();
+        let keys = domain.dkim.keys().filter(|_| domain.dkim.is_on());
+        let keys: Vec<_> = keys.map(|key| (key.public.clone(), key.looks.asked)).collect();
+        // Orders that the CA had put an end to, or that wait for their time, are made again.
+        let hosts = domain.subdomains().iter().map(|s| &s.host);
+        let waiting = hosts.filter_map(|host| Some((host, settings.certificates.get(host)?)));
+        let waiting = waiting.filter(|(_, state)| state.message.is_some());
+        let mut changes: Vec<_> =
+            waiting.map(|(host, state)| Change::Certificate(host.clone(), state.asked())).collect();
+        changes.push(Change::Domain(domain));
+        Ok::<_, OpError>((changes, (asked, keys)))
     });
-    asked.await?;
+    let (hosts, keys) = asked.await?;
     wait_for(ops, patience, |settings| {
-        let looked = |s: &domain::Subdomain| s.looks.answered == s.looks.asked;
-        let seen = |key: &domain::DkimKey| key.looks.answered == key.looks.asked;
-        settings.domain(id).is_none_or(|domain| {
-            domain.subdomains().iter().all(looked) && (!domain.dkim.is_on() || domain.dkim.keys().all(seen))
-        })
+        let Some(domain) = settings.domain(id) else { return true };
+        let is_past = |answered: u32, asked: u32| answered.wrapping_sub(asked) < u32::MAX / 2;
+        let looked = hosts.iter().all(|(host, asked)| {
+            let subdomain = domain.subdomains().iter().find(|s| s.host == *host);
+            subdomain.is_none_or(|s| is_past(s.looks.answered, *asked))
+        });
+        looked
+            && keys.iter().all(|(public, asked)| {
+                let key = domain.dkim.keys().find(|key| key.public == *public);
+                key.is_none_or(|key| is_past(key.looks.answered, *asked))
+            })
     })
     .await;
     domain_show(ops, id)
@@ -260,27 +289,41 @@ impl Standing {
 /// what becomes of the links, in a sentence.
 pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
     let now = clock::unix_ms();
-    let days = ops.terms.load().removed_domain_grace.as_secs() / 86_400;
+    let grace = ops.terms.load().removed_domain_grace;
     let removed = ops
         .settings
         .change(|settings| {
-            let mut domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
-            domain.removed_at = Some(now);
+            let domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
             let name = domain.name.clone();
             let shown = domain::unicode(name.as_str());
-            let text = match days {
-                0 => format!("{shown} is removed; links already sent no longer work"),
-                1 => format!("{shown} is removed; links already sent go on redirecting, unrecorded, for a day"),
-                days => {
-                    format!("{shown} is removed; links already sent go on redirecting, unrecorded, for {days} days")
-                }
+            let links = match grace {
+                Duration::ZERO => "no longer work".to_owned(),
+                _ => format!("go on redirecting, unrecorded, for {}", words(grace)),
             };
-            Ok::<_, OpError>((vec![Change::Removed(domain.clone()), Change::DropDomain(name)], (domain, text)))
+            let text = format!("{shown} is removed; links already sent {links}");
+            // One record for all the times that it was here, or they would never grow fewer.
+            let earlier: Vec<_> = settings.removed.values().filter(|earlier| earlier.name == name).collect();
+            let dropped = earlier.iter().map(|earlier| Change::DropRemoved(earlier.id)).collect::<Vec<_>>();
+            let kept = domain.clone().removed(earlier.iter().copied(), now).map(Change::Removed);
+            let changes = dropped.into_iter().chain(kept).chain([Change::DropDomain(name)]).collect();
+            Ok::<_, OpError>((changes, (domain, text)))
         })
         .await;
     let (domain, text) = removed?;
     dkim::forget(ops, &domain).await;
     Ok(text)
+}
+
+/// A duration as people say it, in the largest unit that leaves nothing out.
+fn words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    match units.into_iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length)) {
+        Some((3_600, _)) if seconds == 3_600 => "an hour".to_owned(),
+        Some((length, unit)) if seconds == length => format!("a {unit}"),
+        Some((length, unit)) => format!("{} {unit}s", seconds / length),
+        None => "a moment".to_owned(),
+    }
 }
 
 /// The domain of this name.

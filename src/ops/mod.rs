@@ -2,6 +2,7 @@
 //! and the dashboard later. Rules are the core's; this module puts them together with the settings, the log, the
 //! queue and the view.
 
+mod certificates;
 mod dkim;
 mod domain_view;
 mod domains;
@@ -9,8 +10,9 @@ mod emails;
 mod keys;
 mod mail;
 
+pub use certificates::{certificate_failed, certificate_in_use, hosts_with_certificates};
 pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
-pub use domain_view::{DomainView, RecordView};
+pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
     DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,
     domain_update, domain_verify, tracking_switch,
@@ -84,7 +86,7 @@ pub enum OpError {
         policy: Option<String>,
     },
     /// The tracking host is another sender domain's.
-    HostTaken(DomainName, DomainName),
+    HostTaken(DomainName),
     UnknownKey(String),
     AmbiguousKey(String),
     UnknownMessage(QueueId),
@@ -128,7 +130,7 @@ impl fmt::Display for OpError {
                 )?;
                 policy.as_ref().map_or(Ok(()), |url| write!(f, ", see {url}"))
             }
-            Self::HostTaken(host, name) => write!(f, "{host} is a tracking host of {name} already"),
+            Self::HostTaken(host) => write!(f, "{host} belongs to another sender domain: give another subdomain"),
             Self::UnknownKey(id) => write!(f, "there is no API key {id}"),
             Self::AmbiguousKey(id) => write!(f, "several API keys begin with {id}: give more of the id"),
             Self::UnknownMessage(id) => write!(f, "there is no message {id}"),

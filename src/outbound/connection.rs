@@ -125,6 +125,11 @@ impl Connection {
     }
 
     /// The smarthost's name and port.
+    /// What is said goes through TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
     pub fn peer(&self) -> &str {
         &self.peer
     }

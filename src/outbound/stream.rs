@@ -191,6 +191,10 @@ impl Stream {
         self.wire().is_quiet()
     }
 
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.wire().is_encrypted()
+    }
+
     /// Writes all `octets` to the socket.
     pub(super) async fn send(&self, octets: &[u8]) -> io::Result<()> {
         let mut handle = self.clone();

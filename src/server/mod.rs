@@ -1,9 +1,12 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+mod online;
 mod parts;
 mod reload;
 mod systemd;
+
+pub use online::{Probe, check_online};
 
 use crate::admin;
 use crate::api;
@@ -21,8 +24,8 @@ use crate::recorder::{self, Recorder};
 use crate::settings::Settings;
 use crate::spool::{Entry, Log, OpenError, Options};
 use crate::store::MaybeStore;
-use crate::tls::CertificateError;
-use crate::track::{HostState, Hosts, Tracker, hits};
+use crate::tls::{CertificateError, Challenges, ServerTls};
+use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
 use arc_swap::ArcSwap;
 use reload::Reloaded;
@@ -51,6 +54,8 @@ pub enum StartError {
     Tls(TlsError),
     Certificate(CertificateError),
     Signals(io::Error),
+    /// TLS for the tracking hosts, or the way to the CA, cannot be set up.
+    Rustls(String),
     /// The resolver cannot be set up.
     Dns(String),
     /// A setting that this version reads and cannot act on yet.
@@ -67,6 +72,7 @@ impl fmt::Display for StartError {
             Self::Sockets(why) => write!(f, "a socket that systemd passed: {why}"),
             Self::Tls(e) => write!(f, "{e}"),
             Self::Certificate(e) => write!(f, "{e}"),
+            Self::Rustls(why) => write!(f, "tracking.tls: {why}"),
             Self::Dns(why) => write!(f, "dns.servers: {why}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
@@ -81,6 +87,8 @@ impl std::error::Error for StartError {}
 pub struct Bound {
     pub smtp: Vec<SocketAddr>,
     pub tracking: Vec<SocketAddr>,
+    /// The tracking hosts over TLS of our own.
+    pub secure: Vec<SocketAddr>,
     pub api: Option<SocketAddr>,
 }
 
@@ -103,7 +111,6 @@ pub async fn serve_until(
     ready: impl FnOnce(Bound),
     end: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    parts::refuse_what_is_not_built(&config)?;
     let mut sockets = systemd::Sockets::take()?;
     systemd::ignore_file_size_signal();
     let files = systemd::raise_file_limit();
@@ -130,6 +137,8 @@ pub async fn serve_until(
         tracing::error!("the setting {key} cannot be read and is left out");
     }
     let settings = Arc::new(settings);
+    let challenges = Challenges::default();
+    let certificates = parts::host_certificates(&config, &keys)?;
     let queue = Arc::new(Queue::new(recovered.messages, clock::steady_ms(), &config.queue.schedule));
     queue.hold(settings.snapshot().queue_held);
     let hosts = Arc::new(ArcSwap::from_pointee(served_hosts(&settings, config.tracking.removed_domain_grace)));
@@ -148,6 +157,12 @@ pub async fn serve_until(
         let socket = bind(&mut sockets, *address).await?;
         bound.tracking.extend(socket.local_addr());
         web.push(socket);
+    }
+    let mut secure_web = Vec::new();
+    for address in &config.tracking.https {
+        let socket = bind(&mut sockets, *address).await?;
+        bound.secure.extend(socket.local_addr());
+        secure_web.push(socket);
     }
     let api_socket = bind(&mut sockets, config.api.address).await?;
     bound.api = api_socket.local_addr().ok();
@@ -195,13 +210,24 @@ pub async fn serve_until(
         Arc::clone(&hosts),
         hit_queue,
         config.tracking.cname_target.clone(),
+        challenges.clone(),
     ));
     let proxies: Arc<[ipnet::IpNet]> = config.tracking.trusted_proxies.clone().into();
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
         let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
         let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-        fronts.spawn(async move { http::serve(socket, limits, proxies, tracker, stop).await });
+        fronts.spawn(async move { http::serve(socket, None, limits, proxies, tracker, stop).await });
+    }
+    if let Some(hosts) = &certificates {
+        let tls = Arc::new(ServerTls::of_hosts(Arc::clone(hosts)).map_err(|e| StartError::Rustls(e.to_string()))?);
+        for socket in secure_web {
+            tracing::info!(address = %shown(&socket), "tracking host listens over TLS");
+            let (tracker, proxies) = (Arc::new(Secure(Arc::clone(&tracker))), Arc::clone(&proxies));
+            let (tls, stop) = (Some(Arc::clone(&tls)), accepting.clone());
+            let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
+            fronts.spawn(async move { http::serve(socket, tls, limits, proxies, tracker, stop).await });
+        }
     }
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     let grace = config.tracking.removed_domain_grace;
@@ -222,7 +248,15 @@ pub async fn serve_until(
     let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
     let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
-    fronts.spawn(async move { http::serve(api_socket, limits, proxies, api, stop).await });
+    let api_tls = parts::api_tls(&config)?;
+    if let Some(tls) = api_tls.clone() {
+        let stop = accepting.clone();
+        fronts.spawn(async move { tls.follow(stop).await });
+    }
+    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, proxies, api, stop).await });
+    if let Some(hosts) = certificates {
+        parts::keep_certificates(&config, &ops, hosts, challenges, &mut fronts, accepting.clone())?;
+    }
     let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
     let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
     fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));

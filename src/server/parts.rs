@@ -2,26 +2,64 @@
 //! of a new configuration before it swaps the first.
 
 use super::StartError;
+use crate::acme;
 use crate::config::{self, Config};
 use crate::domain::{Demand, Expected};
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
+use crate::keys::TokenRing;
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
-use crate::tls::ServerTls;
+use crate::tls::{Challenges, HostCertificates, ServerTls};
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-/// A setting that is silently ignored would be worse than one that is refused.
-pub fn refuse_what_is_not_built(config: &Config) -> Result<(), StartError> {
-    if config.api.certificate.is_some() {
-        return Err(StartError::NotBuilt("api.tls other than none"));
+/// The certificates of the tracking hosts, with those that lie there already; nothing where someone else ends TLS.
+pub fn host_certificates(config: &Config, keys: &TokenRing) -> Result<Option<Arc<HostCertificates>>, StartError> {
+    if config.tracking.tls == config::TrackingTls::External {
+        return Ok(None);
     }
-    if matches!(config.tracking.tls, config::TrackingTls::Files(_)) {
-        return Err(StartError::NotBuilt("tracking.tls = \"files\""));
+    let hosts = HostCertificates::default();
+    if config.tracking.tls == config::TrackingTls::Acme {
+        hosts.replace(acme::load(&keys.keys).map_err(StartError::Keys)?);
+    }
+    Ok(Some(Arc::new(hosts)))
+}
+
+/// Starts what keeps these certificates fresh.
+pub fn keep_certificates(
+    config: &Config,
+    ops: &Arc<ops::Ops>,
+    hosts: Arc<HostCertificates>,
+    challenges: Challenges,
+    fronts: &mut JoinSet<()>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), StartError> {
+    match &config.tracking.tls {
+        config::TrackingTls::External => {}
+        config::TrackingTls::Files(folder) => {
+            fronts.spawn(acme::follow_files(Arc::clone(ops), hosts, folder.clone(), stop));
+        }
+        config::TrackingTls::Acme => {
+            let ca = acme::Ca {
+                directory: config.acme.directory.to_string(),
+                contact: config.acme.contact.as_ref().map(ToString::to_string),
+                root: config.acme.ca_file.as_deref(),
+            };
+            let acme = acme::Acme::new(Arc::clone(ops), hosts, challenges, ca).map_err(StartError::Rustls)?;
+            fronts.spawn(acme::run(Arc::new(acme), stop));
+        }
     }
     Ok(())
+}
+
+/// The certificate of the API, where it speaks TLS itself.
+pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
+    let files = config.api.certificate.as_ref();
+    files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
 }
 
 /// What the configuration says of domains.

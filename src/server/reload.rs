@@ -56,7 +56,7 @@ impl Reloaded {
             left.push("smtp.listener.address");
         }
         keep_what_runs(&self.config, &mut config);
-        let delivery = match parts::refuse_what_is_not_built(&config).and_then(|()| parts::delivery(&config)) {
+        let delivery = match parts::delivery(&config) {
             Ok(delivery) => delivery,
             Err(e) => return tracing::error!("{file} was not reloaded: {e}"),
         };

@@ -28,11 +28,13 @@ pub use hosts::{HostState, Hosts};
 use crate::event::{Hit, HitKind};
 use crate::http::{Client, Handler, Request, Response, plain};
 use crate::mail::{DomainName, QueueId};
+use crate::tls::Challenges;
 use crate::token::{Signer, Token, Verifier};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, USER_AGENT,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, USER_AGENT,
 };
 use http::{Method, StatusCode};
 use http_body_util::Full;
@@ -47,6 +49,21 @@ pub struct Tracker {
     hosts: Arc<ArcSwap<Hosts>>,
     queue: HitQueue,
     cname_target: DomainName,
+    challenges: Challenges,
+}
+
+/// The same over TLS of our own: browsers are told to stay with it (RFC 6797).
+pub struct Secure(pub Arc<Tracker>);
+
+/// A year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+impl Handler for Secure {
+    async fn handle(&self, request: Request, client: Client) -> Response {
+        let mut response = self.0.handle(request, client).await;
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        response
+    }
 }
 
 /// What becomes of a hit whose token is valid.
@@ -68,8 +85,9 @@ impl Tracker {
         hosts: Arc<ArcSwap<Hosts>>,
         queue: HitQueue,
         cname_target: DomainName,
+        challenges: Challenges,
     ) -> Self {
-        Self { signer, verifier, hosts, queue, cname_target }
+        Self { signer, verifier, hosts, queue, cname_target, challenges }
     }
 
     /// Answers one request. `path` is the target's path as sent, without the query; `agent` the value of User-Agent,
@@ -81,6 +99,11 @@ impl Tracker {
             Method::HEAD => true,
             _ => return method_not_allowed(),
         };
+        if let Some(answer) = self.challenges.answer(path) {
+            let mut response = plain(StatusCode::OK, "-");
+            *response.body_mut() = Full::new(Bytes::from(answer));
+            return response;
+        }
         let path = path::normalised(path);
         let visit = |id, recipient, kind| Hit {
             id,

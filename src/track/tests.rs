@@ -61,7 +61,7 @@ fn tracker(queue: HitQueue) -> Tracker {
     ]);
     let signer = Arc::new(ArcSwap::from_pointee(Signer::new(&key())));
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(&[key()])));
-    Tracker::new(signer, verifier, Arc::new(ArcSwap::from_pointee(hosts)), queue, name(TARGET))
+    Tracker::new(signer, verifier, Arc::new(ArcSwap::from_pointee(hosts)), queue, name(TARGET), Challenges::default())
 }
 
 struct Site {
@@ -84,7 +84,7 @@ async fn site(trusted: &[&str]) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-    tokio::spawn(serve(listener, Limits::default(), trusted, Arc::new(tracker(queue)), shutdown));
+    tokio::spawn(serve(listener, None, Limits::default(), trusted, Arc::new(tracker(queue)), shutdown));
     Site { address, down, writer, written }
 }
 

@@ -7,10 +7,11 @@ mod dns;
 mod reach;
 
 use crate::clock;
-use crate::domain::{Browser, Demand, DkimKey, Finding, NotKnown, Record, Subdomain};
+use crate::domain::{Browser, Demand, DkimKey, Finding, Looks, NotKnown, Record, SenderDomain, Subdomain};
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
-use dns::Dns;
+pub use dns::Dns;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use uuid::Uuid;
 
-/// Looks that are under way at once.
+/// Looks that are under way at once; and so many more for what somebody waits for, so that domains whose name servers
+/// are dead hold nobody up.
 const AT_ONCE: usize = 16;
+const AT_ONCE_ASKED: usize = 64;
 /// Even with nothing due: the clock may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a finding could not be written down.
@@ -44,6 +47,13 @@ impl Looker {
     }
 }
 
+/// What stands at a tracking host of `domain` instead of a CNAME to `target`; nothing where it is right.
+pub async fn found_instead(dns: &Dns, host: &DomainName, domain: &DomainName, target: &DomainName) -> Option<String> {
+    let cname = dns.tracking(host, domain, target).await;
+    let labels = host.as_str().strip_suffix(domain.as_str()).unwrap_or(host.as_str()).trim_end_matches('.');
+    Finding { cname, caa: None, browser: Browser::NotAsked }.cname_text(host, labels, target)
+}
+
 /// One tracking host of one domain, or where one of its DKIM keys is published.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Site {
@@ -52,16 +62,32 @@ struct Site {
 }
 
 /// What is looked at, as it is when the look begins.
-enum Subject {
-    Host(Subdomain),
-    Key(DkimKey),
+enum Subject<'a> {
+    Host(Cow<'a, Subdomain>),
+    Key(Cow<'a, DkimKey>),
 }
 
-impl Subject {
+impl Subject<'_> {
     fn name(&self, domain: &DomainName) -> String {
         match self {
             Self::Host(host) => host.host.to_string(),
             Self::Key(key) => key.selector.record_name(domain),
+        }
+    }
+
+    /// Somebody waits for what comes of it.
+    fn is_asked_for(&self) -> bool {
+        let is_open = |looks: &Looks| looks.asked != looks.answered;
+        match self {
+            Self::Host(host) => is_open(&host.looks),
+            Self::Key(key) => is_open(&key.looks),
+        }
+    }
+
+    fn into_owned(self) -> Subject<'static> {
+        match self {
+            Self::Host(host) => Subject::Host(Cow::Owned(host.into_owned())),
+            Self::Key(key) => Subject::Key(Cow::Owned(key.into_owned())),
         }
     }
 }
@@ -79,23 +105,24 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
         let (settings, terms) = (looker.ops.settings.snapshot(), looker.ops.terms.load_full());
-        let mut is_due = |at: u64| {
+        let mut due: Vec<(u64, &SenderDomain, Subject<'_>)> = Vec::new();
+        for domain in settings.domains.values() {
+            let hosts = domain.due(terms.demand, terms.by_acme, now);
+            due.extend(hosts.map(|(at, host)| (at, domain, Subject::Host(Cow::Borrowed(host)))));
+            due.extend(domain.dkim_due(now).map(|(at, key)| (at, domain, Subject::Key(Cow::Borrowed(key)))));
+        }
+        due.sort_by_key(|(at, _, subject)| (!subject.is_asked_for(), *at));
+        for (at, domain, subject) in due {
+            let site = Site { id: domain.id, name: subject.name(&domain.name) };
+            if under_way.values().any(|other| *other == site) {
+                continue;
+            }
+            let most = if subject.is_asked_for() { AT_ONCE + AT_ONCE_ASKED } else { AT_ONCE };
             if at > now {
                 wake = wake.min(at);
-            }
-            at <= now
-        };
-        for domain in settings.domains.values() {
-            let hosts = domain.due(terms.demand, terms.by_acme, now).filter(|(at, _)| is_due(*at));
-            let mut subjects: Vec<_> = hosts.map(|(_, host)| Subject::Host(host.clone())).collect();
-            let keys = domain.dkim_due(now).filter(|(at, _)| is_due(*at));
-            subjects.extend(keys.map(|(_, key)| Subject::Key(key.clone())));
-            for subject in subjects {
-                let site = Site { id: domain.id, name: subject.name(&domain.name) };
-                if under_way.len() < AT_ONCE && !under_way.values().any(|other| *other == site) {
-                    let look = look(Arc::clone(&looker), domain.name.clone(), subject, site.clone());
-                    under_way.insert(looks.spawn(look).id(), site);
-                }
+            } else if under_way.len() < most {
+                let look = look(Arc::clone(&looker), domain.name.clone(), subject.into_owned(), site.clone());
+                under_way.insert(looks.spawn(look).id(), site);
             }
         }
         let sleep = Duration::from_millis(wake.saturating_sub(clock::unix_ms()));
@@ -117,7 +144,7 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn look(looker: Arc<Looker>, domain: DomainName, subject: Subject, site: Site) {
+async fn look(looker: Arc<Looker>, domain: DomainName, subject: Subject<'static>, site: Site) {
     let (started, ops) = (clock::unix_ms(), &looker.ops);
     let written = match &subject {
         Subject::Host(host) => {

@@ -91,6 +91,7 @@ def domain(value, records=True, created=False):
     }
     optional = {
         "tracking_subdomain": STRING, "active_tracking_subdomain": STRING, "tracking": STRING, "certificate": OBJECT,
+        "certificates": LIST,
         "excluded_recipients": LIST, "dkim": BOOLEAN, "object": STRING,
     }
     if records:
