@@ -1,24 +1,31 @@
 """Messages that are awkward to sign, each made from a seed: what was made once can be made again by its number.
 
-Every one is from shop.example.com and has a header that all readers take apart alike; all else is odd: long lines, blanks
-at the ends of lines and of bodies, no body at all, 8-bit octets anywhere, fields several times, folded in strange places.
+Every one is from shop.example.com and has a header that all readers take apart alike. All else is odd: long lines,
+blanks at the ends of lines and of bodies, no body at all, 8-bit octets anywhere, fields several times, folded in
+strange places.
 """
 
 import base64
 import quopri
 import random
 
-WORDS = "offer order ship tomorrow caf\u00e9 \u65e5\u672c\u8a9e \u00fc = == =20 . .. -- From \u00a0 <b> &amp; \x0b \x0c".split(" ")
+WORDS = ("offer order ship tomorrow caf\u00e9 \u65e5\u672c\u8a9e \u00fc = == =20 . .. -- From \u00a0 <b> &amp; "
+         "\x0b \x0c").split(" ")
+LINK = '<a href="https://www.example.org/{}?a=1&amp;b=2">x</a>\r\n{}\r\n'
 BLANKS = ("", " ", "  ", "\t", " \t ", "\t\t")
 SIGNED = ("Reply-To", "Subject", "To", "Cc", "Resent-From", "Resent-To", "References", "List-Id", "List-Unsubscribe",
           "List-Unsubscribe-Post", "In-Reply-To")
+# RFC 5322, section 3.6.
+ONCE = ("Reply-To", "Subject", "To", "Cc", "References", "In-Reply-To")
 OTHERS = ("X-Mailer", "Received", "Comments", "X-A", "Keywords", "Organization", "x-trackpost-tag")
 
 
 def message(seed):
     dice = random.Random(f"dkim {seed}")
-    fields = [field(dice, cased(dice, "From"), f"{dice.choice(('News', '=?utf-8?q?N?=', '', 'N\u00e9ws'))} <n{seed}@shop.example.com>")]
-    fields += [field(dice, cased(dice, name), value(dice)) for name in several(dice, SIGNED, 12) + several(dice, OTHERS, 4)]
+    sender = dice.choice(("News", "=?utf-8?q?N?=", "", "N\u00e9ws"))
+    fields = [field(dice, cased(dice, "From"), f"{sender} <n{seed}@shop.example.com>")]
+    fields += [field(dice, cased(dice, name), value(dice))
+               for name in several(dice, SIGNED, 12) + several(dice, OTHERS, 4)]
     fields.append(field(dice, "Message-ID", f"<{seed}.dkim@shop.example.com>"))
     fields.append(field(dice, "Date", "Tue, 24 Nov 2026 06:00:00 +0000"))
     more, body = dice.choice((plain, html, encoded, multipart, nothing, blanks))(dice)
@@ -28,8 +35,11 @@ def message(seed):
 
 
 def several(dice, names, most):
-    """Some of these names, some of them more than once."""
-    return [dice.choice(names) for _ in range(dice.randrange(most))]
+    """Some of these names, some of them more than once; in most messages not those of which there may be one."""
+    chosen = [dice.choice(names) for _ in range(dice.randrange(most))]
+    if dice.random() < 0.85:
+        chosen = [name for at, name in enumerate(chosen) if name not in ONCE or name not in chosen[:at]]
+    return chosen
 
 
 def cased(dice, name):
@@ -45,10 +55,10 @@ def field(dice, name, text):
             lines.append(dice.choice((" ", "\t", "   ", "\t ")))
         else:
             lines[-1] += dice.choice((" ", " ", "  ", "\t"))
-    if not lines[-1].strip():
+    if len(lines) > 1 and not lines[-1].strip():
         lines.pop()
     lines[-1] += dice.choice(BLANKS)
-    return (name + ":" + "\r\n".join(lines or [""]) + "\r\n").encode("utf-8", "surrogateescape")
+    return (name + ":" + "\r\n".join(lines) + "\r\n").encode("utf-8", "surrogateescape")
 
 
 def value(dice):
@@ -65,7 +75,8 @@ def value(dice):
 
 def line(dice):
     length = dice.choice((0, 0, 1, 5, 12, 12, 12, 300))
-    text = dice.choice(BLANKS) + "".join(dice.choice(WORDS) + dice.choice((" ", " ", "  ", "\t")) for _ in range(length))
+    words = (dice.choice(WORDS) + dice.choice((" ", " ", "  ", "\t")) for _ in range(length))
+    text = dice.choice(BLANKS) + "".join(words)
     if dice.random() < 0.05:
         text += "y" * dice.randrange(900, 5000)
     return text + dice.choice(BLANKS)
@@ -77,7 +88,7 @@ def lines(dice, least=0):
 
 
 def page(dice):
-    links = "".join(f'<a href="https://www.example.org/{dice.randrange(10 ** 6)}?a=1&amp;b=2">x</a>\r\n{line(dice).replace("<b>", "")}\r\n'
+    links = "".join(LINK.format(dice.randrange(10 ** 6), line(dice).replace("<b>", ""))
                     for _ in range(dice.randrange(1, 5)))
     return f"<html><body>\r\n{links}</body></html>" + dice.choice(("", "\r\n", "\r\n\r\n", "\r\n \t\r\n"))
 

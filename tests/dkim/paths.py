@@ -1,5 +1,5 @@
-"""Puts the folders whose modules are reused here on the path: tests/domains for DNS and domains, tests/peers for Postfix
-and the relay, tests/faults for a smarthost.
+"""Puts the folders whose modules are reused here on the path: tests/domains for DNS and domains, tests/peers for
+Postfix and the relay, tests/faults for a smarthost.
 
 Other folders have modules of these names too; those of the first folder in this order are meant.
 """

@@ -91,6 +91,16 @@ class Ground:
                 found.setdefault(id[1].decode(), message)
         return found
 
+    def of_recipients(self, recipients, since=0):
+        """The copy of each, among those that came after the first `since`."""
+        def seen():
+            with self.smarthost.lock:
+                taken = [copy for copy in self.smarthost.copies[since:] if copy.taken]
+            found = {recipient: copy.message for copy in taken for recipient in copy.recipients}
+            return found if set(recipients) <= set(found) else None
+
+        return until(f"copies for {recipients}", seen)
+
     def all(self, ids):
         found = self.copies()
         return found if set(ids) <= set(found) else None

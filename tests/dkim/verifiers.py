@@ -1,24 +1,29 @@
-"""Two programs that verify signatures and know nothing of us or of each other: dkimpy, and OpenDKIM's testmsg.
+"""Three programs that verify signatures and know nothing of us or of each other: dkimpy, OpenDKIM's testmsg, and
+Mail::DKIM.
 
-Both ask the DNS server of the test for the record. OpenDKIM asks who is in /etc/resolv.conf, on port 53, so it is run
-where that file is another: in a mount namespace of its own, which root may make.
+All ask the DNS server of the test for the record. OpenDKIM asks who is in /etc/resolv.conf, on port 53, so it is run
+where that file is another: in a mount namespace of its own, which root may make. It reads no message that has a field
+twice of which there may be one (RFC 5322, section 3.6), so of those only the others speak.
 """
 
+import contextlib
 import pathlib
 import random
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 
 import dkim
 import dns.resolver
 
 import paths  # noqa: F401
-from support import run
+from support import succeed
 
 PATIENCE = 600
+# RFC 5322, section 3.6, but for From and Date, which are there once in each message here.
+ONCE = ("Sender", "Reply-To", "To", "Cc", "Bcc", "Message-ID", "In-Reply-To", "References", "Subject")
+UNREAD = "opendkim-testmsg: dkim_chunk(): Syntax error\nexit 70"
 SCRIPT = """mount --bind "$1/resolv.conf" /etc/resolv.conf || exit
 for message in "$1"/*.eml; do
     opendkim-testmsg -t "$1" <"$message" >"$message.said" 2>&1
@@ -80,21 +85,47 @@ class Texts:
 
 
 def opendkim(messages, server):
-    """What OpenDKIM says of each of these messages, by name: "" where all is well. `server` must be on port 53."""
+    """What OpenDKIM says of each of these messages, by name: None where all is well. `server` must be on port 53."""
     assert server[1] == 53, server
-    with tempfile.TemporaryDirectory(prefix="trackpost-opendkim-") as kept:
-        folder = pathlib.Path(kept)
+    with written(messages) as (folder, files):
         (folder / "resolv.conf").write_text(f"nameserver {server[0]}\noptions timeout:5 attempts:2\n")
-        for name, message in messages.items():
-            (folder / f"{name}.eml").write_bytes(message)
         for program in ("opendkim-testmsg", "unshare"):
             if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
                 raise AssertionError(f"{program} is missing (Debian: opendkim-tools, util-linux)")
-        ended = run("unshare", "--mount", "sh", "-c", SCRIPT, "sh", folder, timeout=PATIENCE)
-        if ended.returncode:
-            raise AssertionError(f"OpenDKIM was not run: {ended.stdout}{ended.stderr}")
-        said = {name: (folder / f"{name}.eml.said").read_text() for name in messages}
-    return {name: "" if text == "exit 0\n" else text.strip() for name, text in said.items()}
+        succeed("unshare", "--mount", "sh", "-c", SCRIPT, "sh", folder, timeout=PATIENCE)
+        said = {name: pathlib.Path(f"{file}.said").read_text() for file, name in files.items()}
+    return {name: None if text == "exit 0\n" else text.strip() for name, text in said.items()}
+
+
+def mail_dkim(messages, domain, server):
+    """What Mail::DKIM says of the one signature of a domain in each of these messages, as `opendkim`."""
+    script = pathlib.Path(__file__).with_name("verify.pl")
+    with written(messages) as (_, files):
+        text = succeed("perl", script, *server, *files, timeout=PATIENCE)
+    said = {name: [] for name in messages}
+    for file, of, result in (line.split(" ", 2) for line in text.splitlines()):
+        if of == domain:
+            said[files[file]].append(result)
+    return {name: None if results == ["pass"] else str(results) for name, results in said.items()}
+
+
+@contextlib.contextmanager
+def written(messages):
+    """A folder, and the names of the messages by the file in which each is."""
+    with tempfile.TemporaryDirectory(prefix="trackpost-dkim-") as kept:
+        folder = pathlib.Path(kept)
+        files = {}
+        for number, (name, message) in enumerate(messages.items()):
+            (file := folder / f"{number}.eml").write_bytes(message)
+            files[str(file)] = name
+        yield folder, files
+
+
+def is_unread(message):
+    """A field is there twice of which there may be one."""
+    head = re.sub(rb"\r\n[ \t]", b" ", message.partition(b"\r\n\r\n")[0])
+    names = [line.partition(b":")[0].lower().decode("latin-1") for line in head.split(b"\r\n")]
+    return any(names.count(name.lower()) > 1 for name in ONCE)
 
 
 def address():
@@ -110,14 +141,13 @@ def address():
 
 
 def failures(messages, domain, plain, on_53):
-    """Everything that one of the two does not like, by name; `plain` and `on_53` are the DNS server's addresses."""
-    theirs = opendkim(messages, on_53)
-    told = {name: (dkimpy(message, domain, plain), theirs[name]) for name, message in messages.items()}
-    return {name: said for name, said in told.items() if any(said)}
-
-
-def openssl(*arguments, **options):
-    ended = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, check=False, **options)
-    if ended.returncode:
-        raise AssertionError(f"openssl {arguments}: {ended.stderr.decode(errors='replace')}")
-    return ended.stdout
+    """Everything that one of them does not like, by name; `plain` and `on_53` are the DNS server's addresses."""
+    theirs, perls = opendkim(messages, on_53), mail_dkim(messages, domain, plain)
+    found = {}
+    for name, message in messages.items():
+        wanted = UNREAD if is_unread(message) else None
+        said = {"dkimpy": dkimpy(message, domain, plain), "Mail::DKIM": perls[name]}
+        said |= {} if theirs[name] == wanted else {"OpenDKIM": theirs[name]}
+        if any(said.values()):
+            found[name] = said
+    return found

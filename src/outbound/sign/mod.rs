@@ -79,6 +79,8 @@ const SIGNED: [&str; 20] = [
     "list-archive",
 ];
 
+const FROM: &str = SIGNED[0];
+
 /// Of one name no more fields are signed, from the last one up: the list of names has to stay a line that is read.
 const MOST_OF_A_NAME: usize = 20;
 
@@ -188,9 +190,10 @@ fn read(message: &[u8]) -> Result<Header, Unsigned> {
     if at != block.end {
         return Err(Unsigned::Header);
     }
-    if header.signed.iter().filter(|(place, _)| SIGNED[*place] == "from").count() != 1 {
+    if header.signed.iter().filter(|(place, _)| SIGNED[*place] == FROM).count() != 1 {
         return Err(Unsigned::From);
     }
+    header.leave_out_what_is_read_differently(message)?;
     // Of fields with one name the last one is taken first (RFC 6376 §5.4.2).
     header.signed.reverse();
     header.signed.sort_by_key(|(place, _)| *place);
@@ -203,9 +206,21 @@ fn read(message: &[u8]) -> Result<Header, Unsigned> {
 }
 
 impl Header {
+    /// Vertical tab and form feed are no white space to RFC 6376, but to OpenDKIM and dkimpy they are. Without these
+    /// fields the signature holds for all; of a name all or none, since readers count them from the last one up.
+    fn leave_out_what_is_read_differently(&mut self, message: &[u8]) -> Result<(), Unsigned> {
+        let odd = |value: &Range<usize>| memchr::memchr2(0x0b, 0x0c, &message[value.clone()]).is_some();
+        let odd: Vec<usize> = self.signed.iter().filter(|(_, value)| odd(value)).map(|(place, _)| *place).collect();
+        if odd.iter().any(|place| SIGNED[*place] == FROM) {
+            return Err(Unsigned::Header);
+        }
+        self.signed.retain(|(place, _)| !odd.contains(place));
+        Ok(())
+    }
+
     /// From is listed once more than it is there, so that nobody can add one (RFC 6376 §8.15).
     fn names(&self) -> Vec<String> {
-        self.signed.iter().map(|(place, _)| SIGNED[*place]).chain(["from"]).map(str::to_owned).collect()
+        self.signed.iter().map(|(place, _)| SIGNED[*place]).chain([FROM]).map(str::to_owned).collect()
     }
 
     fn relaxed(&self, message: &[u8]) -> Vec<u8> {

@@ -155,6 +155,15 @@ fn signatures_that_were_there() {
 }
 
 #[test]
+fn fields_that_are_read_differently_are_left_out() {
+    let message = "From: a@example.com\r\nTo: a\x0cb\r\nTo: c\r\nCc: a\r\nSubject: a\x0b\r\n\r\nx\x0c \r\n";
+    let out = signed(message.as_bytes(), false).unwrap();
+    assert!(header(&out).contains("h=from:cc:from;"), "{}", header(&out));
+    assert_eq!(verify(&out), ["pass"]);
+    assert_eq!(refusal(b"From: a\x0b@example.com\r\n\r\n"), Some(Unsigned::Header));
+}
+
+#[test]
 fn many_fields_of_a_name() {
     let message = format!("{}From: a@example.com\r\n\r\n", "To: b@example.net\r\n".repeat(5_000));
     let out = signed(message.as_bytes(), false).unwrap();
@@ -204,8 +213,8 @@ fn nothing_stands_behind_the_signature() {
 /// Why `relaxed` is there. mail-auth calls broken what the RFC and other verifiers call right.
 #[test]
 fn where_mail_auth_departs_from_the_rfc() {
-    for (body, value) in [("a\r\n \r\n", "x"), ("\t\r\n", "x"), ("a\r\n", "x\x0cy")] {
-        let message = format!("From: a@example.com\r\nSubject: {value}\r\n\r\n{body}");
+    for body in ["a\r\n \r\n", "\t\r\n"] {
+        let message = format!("From: a@example.com\r\n\r\n{body}");
         let out = signed(message.as_bytes(), false).unwrap();
         assert_ne!(verify(&out), ["pass"], "mail-auth has mended {message:?}");
     }
