@@ -1,8 +1,8 @@
 //! Secrets in files of their own under `DATA_DIR/keys` (0600), apart from log and store: they alone decide whether
 //! links that were sent go on working, so they are what a backup must hold.
 //!
-//! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever. The keys of DKIM
-//! are in [`dkim`].
+//! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever. Those of DKIM are
+//! opened by [`DkimKeys`].
 
 mod dkim;
 

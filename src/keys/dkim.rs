@@ -316,7 +316,8 @@ mod tests {
         let broken = KEY.to_pkcs1_pem(LineEnding::LF).unwrap().replacen("MII", "AII", 1);
         let section = |label: &str, text: &str| format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
         let encrypted =
-            format!("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n");
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
+                .to_owned();
         let table: Vec<(String, &str)> = vec![
             (String::new(), "no private key in PEM"),
             ("hello".into(), "no private key in PEM"),

@@ -1,5 +1,5 @@
-//! The DKIM keys of a domain: made, brought, turned over. A key is on disk before the settings name it, and no longer on
-//! disk once they do not.
+//! The DKIM keys of a domain: made, brought, turned over. A key is on disk before the settings name it, and goes from
+//! there after they no longer do.
 
 use super::domain_view::DomainView;
 use super::domains::{Standing, domain_show};

@@ -1,7 +1,7 @@
 //! The "relaxed" form of header fields and bodies, over which signatures are made (RFC 6376 §3.4.2, §3.4.4).
 //!
-//! mail-auth 0.13.3 has one of its own, in which a last line of blanks stays an empty line. OpenDKIM and dkimpy follow the
-//! RFC there, and so does this.
+//! mail-auth 0.13.3 has one of its own, in which a last line of blanks stays an empty line. OpenDKIM, dkimpy and
+//! Mail::DKIM follow the RFC there, and so does this.
 
 use sha2::{Digest, Sha256};
 
