@@ -220,7 +220,10 @@ impl Refusal {
                 Reply::with_text(
                     550,
                     Enhanced(5, 7, 1),
-                    format!("This API key may send mail from {names} alone, and the From header names another"),
+                    format!(
+                        "This API key may send mail from {names} alone; the From header names another domain, or one \
+                         that was set up anew"
+                    ),
                 )
             }
             Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),

@@ -80,7 +80,7 @@
 //! | [`ops`] | one function per change of state, for whoever asks |
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
-//! | [`tls`] | certificates from files, taken anew when they change |
+//! | [`tls`], [`acme`] | certificates from files, taken anew when they change, and one for each tracking host; how they are ordered |
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
 //! | [`health`] | whether log and store work, found by trying |

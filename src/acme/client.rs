@@ -1,12 +1,12 @@
 //! The way to the CA: HTTPS with the system's roots and one more, and what the CA says about coming back.
 
+use crate::clock;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use std::cell::Cell;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// For one request.
@@ -18,8 +18,32 @@ const MAX_ANSWER: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct CaClient {
     http: reqwest::Client,
-    /// Milliseconds of the last Retry-After that came with a refusal; 0: none.
-    retry_after: Arc<AtomicU64>,
+}
+
+tokio::task_local! {
+    /// Milliseconds of the Retry-After that came with the order's last refusal; 0: none.
+    static RETRY_AFTER: Cell<u64>;
+}
+
+/// Runs an order, and says with its result when the CA wants to be asked again, in milliseconds.
+pub async fn heeding_retry_after<T>(order: impl Future<Output = T>) -> (T, Option<u64>) {
+    let noted = async {
+        let result = order.await;
+        (result, RETRY_AFTER.with(Cell::get))
+    };
+    let (result, ms) = RETRY_AFTER.scope(Cell::new(0), noted).await;
+    (result, Some(ms).filter(|ms| *ms > 0))
+}
+
+/// Retry-After (RFC 9110 §10.2.3) in milliseconds from now: seconds, or a date. A week at most.
+fn retry_after(value: &str) -> Option<u64> {
+    const MOST_MS: u64 = 7 * 86_400_000;
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(seconds.saturating_mul(1_000).min(MOST_MS));
+    }
+    let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
+    Some(u64::try_from(at).ok()?.saturating_sub(clock::unix_ms()).min(MOST_MS))
 }
 
 impl CaClient {
@@ -38,35 +62,41 @@ impl CaClient {
             }
         }
         let http = builder.build().map_err(|e| innermost(&e))?;
-        Ok(Self { http, retry_after: Arc::default() })
-    }
-
-    /// What the last refusal said about coming back, in milliseconds.
-    pub fn take_retry_after(&self) -> Option<u64> {
-        Some(self.retry_after.swap(0, Ordering::Relaxed)).filter(|ms| *ms > 0)
+        Ok(Self { http })
     }
 
     /// Asks for the CA's directory (RFC 8555 §7.1.1).
     pub async fn answers(&self, directory: &str) -> Result<(), String> {
         let response = self.http.get(directory).send().await.map_err(|e| innermost(&e))?;
         match response.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(format!("it answers {status}")),
+            status if status.is_success() => {}
+            status => return Err(format!("it answers {status}")),
+        }
+        let body = response.text().await.map_err(|e| innermost(&e))?;
+        let directory = serde_json::from_str::<serde_json::Value>(&body).unwrap_or_default();
+        match directory.get("newNonce").and_then(|url| url.as_str()) {
+            Some(_) => Ok(()),
+            None => Err("what answers is no ACME directory".to_owned()),
         }
     }
 
     async fn send(self, request: http::Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let failed = |why: String| Error::Other(why.into());
         let (head, body) = request.into_parts();
+        let is_get = head.method == http::Method::GET;
         let body = body.collect().await.map_err(|e| failed(e.to_string()))?.to_bytes();
         let request = self.http.request(head.method, head.uri.to_string()).headers(head.headers).body(body);
         let unreachable = |e: reqwest::Error| failed(format!("the CA cannot be reached: {}", innermost(&e)));
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         if !status.is_success() {
-            let seconds = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let seconds = seconds.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-            self.retry_after.store(seconds.min(7 * 86_400) * 1_000, Ordering::Relaxed);
+            let said = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let ms = said.and_then(retry_after).unwrap_or(0);
+            let _ = RETRY_AFTER.try_with(|held| held.set(ms));
+            // The directory: what comes instead of it would be read as one.
+            if is_get {
+                return Err(failed(format!("the CA answers {status}")));
+            }
         }
         let mut answer = http::Response::builder().status(status);
         if let Some(headers) = answer.headers_mut() {
@@ -104,4 +134,19 @@ fn innermost(error: &reqwest::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_come_again() {
+        assert_eq!(retry_after(" 120 "), Some(120_000));
+        assert_eq!(retry_after("99999999999999999999"), None);
+        assert_eq!(retry_after("9999999999"), Some(7 * 86_400_000));
+        assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(0));
+        assert_eq!(retry_after("Fri, 31 Dec 2100 23:59:59 GMT"), Some(7 * 86_400_000));
+        assert_eq!(retry_after("soon"), None);
+    }
 }

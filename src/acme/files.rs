@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Inode, size and time of both files.
+/// Inode, size and time of change of both files.
 type Stamp = [(u64, u64, i64, i64); 2];
 
 /// Takes what lies in the folder, now and again whenever it changes, until `stop`. A pair that does not fit leaves the
@@ -28,40 +28,62 @@ pub async fn follow_files(
     folder: PathBuf,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut held: HashMap<DomainName, HostCertificate> = HashMap::new();
-    let mut seen: BTreeMap<DomainName, Stamp> = BTreeMap::new();
+    let (mut held, mut seen) = (HashMap::new(), BTreeMap::new());
     let mut changes = ops.settings.changes();
     loop {
         changes.borrow_and_update();
-        let now = match stamps(&folder) {
-            Ok(now) => now,
-            Err(e) => {
-                tracing::error!("{}: {e}", folder.display());
-                seen.clone()
+        if let Ok((held_now, seen_now)) = tokio::task::spawn_blocking({
+            let folder = folder.clone();
+            move || {
+                look(&folder, &mut held, &mut seen);
+                (held, seen)
             }
-        };
-        for (host, stamp) in &now {
-            if seen.get(host) == Some(stamp) {
-                continue;
-            }
-            match read(&folder, host) {
-                Ok(certificate) => {
-                    tracing::info!(%host, "certificate taken");
-                    held.insert(host.clone(), certificate);
-                }
-                Err(why) => tracing::warn!(%host, "its certificate is not taken: {why}"),
-            }
+        })
+        .await
+        {
+            (held, seen) = (held_now, seen_now);
+        } else {
+            (held, seen) = (HashMap::new(), BTreeMap::new());
         }
-        held.retain(|host, _| now.contains_key(host));
-        seen = now;
         hosts.replace(held.iter().map(|(host, certificate)| (host.clone(), certificate.clone())));
         tell(&ops, &hosts).await;
+        let ends = held.values().map(HostCertificate::usable_until).filter(|end| *end > clock::unix_ms()).min();
+        let pause = ends.map_or(LOOK_EVERY, |end| Duration::from_millis(end.saturating_sub(clock::unix_ms())));
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause.min(LOOK_EVERY)) => {}
             changed = changes.changed() => if changed.is_err() { return },
             _ = async { drop(stop.wait_for(|stop| *stop).await) } => return,
         }
     }
+}
+
+/// What lies in the folder now, before anybody asks.
+pub fn read_folder(folder: &Path) -> Vec<(DomainName, HostCertificate)> {
+    let mut held = HashMap::new();
+    look(folder, &mut held, &mut BTreeMap::new());
+    held.into_iter().collect()
+}
+
+/// Takes in what has changed since the state that was `seen`.
+fn look(folder: &Path, held: &mut HashMap<DomainName, HostCertificate>, seen: &mut BTreeMap<DomainName, Stamp>) {
+    let now = match stamps(folder) {
+        Ok(now) => now,
+        Err(e) => return tracing::error!("{}: {e}", folder.display()),
+    };
+    for (host, stamp) in &now {
+        if seen.get(host) == Some(stamp) {
+            continue;
+        }
+        match read(folder, host) {
+            Ok(certificate) => {
+                tracing::info!(%host, "certificate taken");
+                held.insert(host.clone(), certificate);
+            }
+            Err(why) => tracing::warn!(%host, "its certificate is not taken: {why}"),
+        }
+    }
+    held.retain(|host, _| now.contains_key(host));
+    *seen = now;
 }
 
 fn stamps(folder: &Path) -> io::Result<BTreeMap<DomainName, Stamp>> {
@@ -71,24 +93,38 @@ fn stamps(folder: &Path) -> io::Result<BTreeMap<DomainName, Stamp>> {
         let name = chain.file_stem().filter(|_| chain.extension().is_some_and(|e| e == "pem"));
         let Some(Ok(host)) = name.and_then(|name| name.to_str()).map(DomainName::parse) else { continue };
         let key = chain.with_extension("key");
-        let stamp = |path: &Path| fs::metadata(path).map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
-        if let (Ok(chain), Ok(key)) = (stamp(&chain), stamp(&key)) {
-            found.insert(host, [chain, key]);
-        }
+        // All zeroes for what is not there, or no file: reading will say what is wrong, once.
+        let stamp = |path: &Path| match fs::metadata(path) {
+            Ok(m) => (m.ino(), m.len(), m.ctime(), m.ctime_nsec()),
+            Err(_) => (0, 0, 0, 0),
+        };
+        found.insert(host, [stamp(&chain), stamp(&key)]);
     }
     Ok(found)
 }
 
 fn read(folder: &Path, host: &DomainName) -> Result<HostCertificate, String> {
-    let file = |ending: &str| {
+    let file = |ending: &str, forbidden: u32| {
         let path = folder.join(format!("{host}.{ending}"));
-        fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+        let said = |e: io::Error| format!("{}: {e}", path.display());
+        let meta = fs::metadata(&path).map_err(said)?;
+        if !meta.is_file() {
+            return Err(format!("{}: it is no file", path.display()));
+        }
+        if meta.mode() & forbidden != 0 {
+            return Err(format!(
+                "{}: mode {:04o} lets others at this key; chmod 640 it",
+                path.display(),
+                meta.mode() & 0o777
+            ));
+        }
+        fs::read(&path).map_err(said)
     };
-    HostCertificate::read(host, &file("pem")?, &file("key")?)
+    HostCertificate::read(host, &file("pem", 0)?, &file("key", 0o027)?)
 }
 
 /// Keeps the settings true to which certificates can be used at this moment.
-pub(super) async fn tell(ops: &Ops, hosts: &HostCertificates) {
+pub async fn tell(ops: &Ops, hosts: &HostCertificates) {
     let now = clock::unix_ms();
     let settings = ops.settings.snapshot();
     let mut stale: Vec<(DomainName, Option<u64>)> = Vec::new();

@@ -9,7 +9,7 @@ mod client;
 mod files;
 mod order;
 
-pub use files::follow_files;
+pub use files::{follow_files, read_folder, tell};
 
 use crate::clock;
 use crate::domain::OrderFailure;
@@ -23,7 +23,6 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
@@ -42,8 +41,6 @@ pub struct Acme {
     ops: Arc<Ops>,
     certificates: Arc<HostCertificates>,
     ca: AtCa,
-    /// No order at all before this time: the CA had enough of us. Milliseconds since 1970.
-    not_before: AtomicU64,
 }
 
 /// Where certificates are ordered.
@@ -70,7 +67,7 @@ impl Acme {
             challenges,
             account: tokio::sync::Mutex::default(),
         };
-        Ok(Self { ops, certificates, ca, not_before: AtomicU64::new(0) })
+        Ok(Self { ops, certificates, ca })
     }
 }
 
@@ -82,6 +79,7 @@ pub async fn directory_answers(directory: &str, root: Option<&Path>) -> Result<(
 /// The certificates that lie in the folder of keys. One that does not fit its host is left out, and ordered anew.
 pub fn load(keys: &Keys) -> Result<Vec<(DomainName, HostCertificate)>, KeyError> {
     let mut found = Vec::new();
+    keys.read(order::ACCOUNT_FILE)?;
     for name in keys.names("cert-", ".pem")? {
         let Ok(host) = DomainName::parse(&name) else { continue };
         let Some(pem) = keys.read(&file_of(&host))? else { continue };
@@ -107,6 +105,10 @@ pub async fn run(acme: Arc<Acme>, mut stop: watch::Receiver<bool>) {
         files::tell(&acme.ops, &acme.certificates).await;
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
+        // A link must not be written on the strength of a certificate that has ended since.
+        for held in acme.certificates.all().iter().filter(|held| held.usable_until() > now) {
+            wake = wake.min(held.usable_until());
+        }
         for (host, due) in acme.due(now) {
             if under_way.values().any(|other| *other == host) {
                 continue;
@@ -137,15 +139,16 @@ impl Acme {
     fn due(&self, now: u64) -> Vec<(DomainName, u64)> {
         let settings = self.ops.settings.snapshot();
         let hosts = ops::hosts_with_certificates(&settings, &self.ops.terms.load(), now);
-        let pause = self.not_before.load(Ordering::Relaxed);
         let due = |host: DomainName| {
             let state = settings.certificates.get(&host);
             if state.is_some_and(|state| state.ended) {
                 return None;
             }
-            let renewal = self.certificates.get(&host).map_or(0, |held| renew_at(&host, &held));
-            let next = renewal.max(state.map_or(0, |state| state.next)).max(pause);
-            Some((host, next))
+            let held = self.certificates.get(&host);
+            // One whose file was lost is ordered at once, unless that fails.
+            let pause = state.filter(|state| held.is_some() || state.message.is_some()).map_or(0, |state| state.next);
+            let renewal = held.map_or(0, |held| renew_at(&host, &held));
+            Some((host, renewal.max(pause)))
         };
         hosts.into_iter().filter_map(due).collect()
     }
@@ -154,13 +157,13 @@ impl Acme {
         tracing::info!(%host, "ordering a certificate");
         let ordered = tokio::time::timeout(PATIENCE, self.ca.order(host)).await.unwrap_or_else(|_| {
             let message = format!("the CA did not end the order within {} s", PATIENCE.as_secs());
-            Err(OrderFailure { message, retry_after: None, refused: false, limited: false })
+            Err(OrderFailure { message, retry_after: None, refused: false })
         });
         let used = ordered.and_then(|issued| self.take(host, &issued));
         let failure = match used {
             Ok(not_after) => {
                 metrics::counter!("trackpost_certificates_issued_total").increment(1);
-                if let Err(e) = ops::certificate_in_use(&self.ops, host, Some(not_after)).await {
+                if let Err(e) = ops::certificate_issued(&self.ops, host, not_after).await {
                     tracing::error!(%host, "the state of its certificate could not be written down: {e}");
                 }
                 return;
@@ -170,8 +173,7 @@ impl Acme {
         metrics::counter!("trackpost_certificate_failures_total").increment(1);
         tracing::warn!(%host, "no certificate: {}", failure.message);
         match ops::certificate_failed(&self.ops, host, &failure).await {
-            Ok(next) if failure.limited => self.not_before.store(next, Ordering::Relaxed),
-            Ok(_) => {}
+            Ok(()) => {}
             Err(e) => {
                 tracing::error!(%host, "the failure could not be written down: {e}");
                 tokio::time::sleep(WRITE_PAUSE).await;
@@ -181,7 +183,7 @@ impl Acme {
 
     /// Puts a certificate on disk and then into use. Returns when it ends.
     fn take(&self, host: &DomainName, issued: &Issued) -> Result<u64, OrderFailure> {
-        let failed = |message: String| OrderFailure { message, retry_after: None, refused: false, limited: false };
+        let failed = |message: String| OrderFailure { message, retry_after: None, refused: false };
         let certificate = HostCertificate::read(host, issued.chain.as_bytes(), issued.key.as_bytes())
             .map_err(|why| failed(format!("the CA's certificate is of no use: {why}")))?;
         let now = clock::unix_ms();

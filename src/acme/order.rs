@@ -1,6 +1,6 @@
 //! One order: from an account to a certificate, by HTTP-01 (RFC 8555 §7.4, §8.3).
 
-use super::client::CaClient;
+use super::client::{CaClient, heeding_retry_after};
 use crate::domain::OrderFailure;
 use crate::keys::Keys;
 use crate::mail::DomainName;
@@ -12,13 +12,14 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 /// For the CA to look at the challenge, and to issue.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Nonces that may turn out to be stale in one order. Pebble refuses good ones to see that one tries again.
 const MOST_STALE: u32 = 20;
 
-const ACCOUNT_FILE: &str = "acme-account.json";
+pub(super) const ACCOUNT_FILE: &str = "acme-account.json";
 
 /// The account at one CA, made when it is first needed and kept.
 pub struct AtCa {
@@ -45,15 +46,20 @@ struct Stored {
 impl AtCa {
     /// Orders a certificate for `host`.
     pub async fn order(&self, host: &DomainName) -> Result<Issued, OrderFailure> {
+        let (ordered, retry_after) = heeding_retry_after(self.insist(host)).await;
+        ordered.map_err(|e| failure(&e, retry_after))
+    }
+
+    async fn insist(&self, host: &DomainName) -> Result<Issued, Error> {
         for _ in 0..MOST_STALE {
             match self.try_order(host).await {
                 Ok(issued) => return Ok(issued),
                 Err(Error::Api(problem)) if is(&problem, "badNonce") => {}
                 Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") => self.forget_account().await,
-                Err(e) => return Err(self.failure(&e)),
+                Err(e) => return Err(e),
             }
         }
-        Err(self.failure(&Error::Str("the CA takes none of its own nonces, or knows no account of ours")))
+        Err(Error::Other("the CA takes none of its own nonces, or knows no account of ours".into()))
     }
 
     async fn try_order(&self, host: &DomainName) -> Result<Issued, Error> {
@@ -128,21 +134,27 @@ impl AtCa {
             tracing::warn!("{e}");
         }
     }
+}
 
-    fn failure(&self, error: &Error) -> OrderFailure {
-        let retry_after = self.client.take_retry_after();
-        let problem = if let Error::Api(problem) = error { Some(problem) } else { None };
-        let message = match problem {
-            Some(problem) => told(problem),
-            None => error.to_string(),
-        };
-        OrderFailure {
-            message,
-            retry_after,
-            refused: problem.is_some_and(|problem| is(problem, "rejectedIdentifier")),
-            limited: problem.is_some_and(|problem| is(problem, "rateLimited") || problem.status == Some(429)),
-        }
+fn failure(error: &Error, retry_after: Option<u64>) -> OrderFailure {
+    let problem = if let Error::Api(problem) = error { Some(problem) } else { None };
+    let message = match problem {
+        Some(problem) => told(problem),
+        None => error.to_string(),
+    };
+    let refused = problem.is_some_and(|problem| is(problem, "rejectedIdentifier"));
+    OrderFailure { message: fit_to_show(&message), retry_after, refused }
+}
+
+/// The CA's words as they are kept and shown: not without bound, and nothing that moves a cursor.
+fn fit_to_show(text: &str) -> String {
+    const MOST: usize = 400;
+    let moves = |c: char| c.is_control() || c.general_category() == GeneralCategory::Format;
+    let mut shown: String = text.chars().take(MOST).map(|c| if moves(c) { ' ' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 /// Whether a problem, or a part of it, has this type (RFC 8555 §6.7).

@@ -2,7 +2,7 @@
 //!
 //! The whole route table is [`routes`]. The wire contract is that of Resend's SDKs, which work with their base URL
 //! changed; what follows from it for every request stands here: slashes are collapsed, bodies are read whole within
-//! [`MAX_BODY`], every answer of a route is JSON and says how often one may ask. Changes and look-ups are [`crate::ops`]'s.
+//! `BODIES`, every answer of a route is JSON and says how often one may ask. Changes and look-ups are [`crate::ops`]'s.
 
 mod caller;
 mod domains;
@@ -14,7 +14,7 @@ mod keys;
 mod time;
 
 use crate::clock;
-use crate::http::{Client, Handler, Request, Response};
+use crate::http::{BodyError, BodyLimits, Client, Handler, Request, Response, read_body, waste};
 use crate::ops::Ops;
 use axum::Router;
 use axum::body::Body;
@@ -27,7 +27,6 @@ use error::{ApiError, Kind};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Body as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +37,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Bytes of a request's body; a longer one is refused.
-pub const MAX_BODY: usize = 1024 * 1024;
-/// Of a body that is refused, so much is read and thrown away before the answer: a client that is still sending when
-/// the connection closes may never see it.
-const MAX_WASTE: usize = 32 * 1024 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(20);
-/// Larger bodies than this, in bytes, take one of a limited number of places.
-const SMALL_BODY: usize = 16 * 1024;
+/// What a request may bring.
+const BODIES: BodyLimits = BodyLimits { whole: 1024 * 1024, small: 16 * 1024, time: Duration::from_secs(20) };
+/// Bodies that are not small, at once.
 const LARGE_BODIES: usize = 32;
 /// Of the history, at once.
 const READERS: usize = 4;
@@ -165,9 +159,12 @@ impl Served {
     async fn answer(&self, request: Request, caller: Caller) -> Response {
         let (mut head, body) = request.into_parts();
         let body = match caller.0.is_ok() {
-            true => self.read_whole(body).await,
+            true => read_body(body, BODIES, &self.large_bodies).await.map_err(refusal),
             // Nothing is kept for those who have no key.
-            false => waste(body).await.map(|()| Bytes::new()),
+            false => {
+                waste(body, BODIES.time).await;
+                Ok(Bytes::new())
+            }
         };
         let body = match body {
             Ok(body) => body,
@@ -183,49 +180,14 @@ impl Served {
     }
 }
 
-impl Served {
-    /// What a request brings, within the time and the room that there is. Small bodies always have room.
-    async fn read_whole(&self, body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
-        if body.size_hint().lower() > MAX_BODY as u64 {
-            waste(body).await?;
-            return Err(too_large());
-        }
-        match tokio::time::timeout(BODY_TIME, self.read_frames(body)).await {
-            Ok(read) => read,
-            Err(_) => Err(ApiError::new(Kind::Unreadable, "The request body took too long.")),
+/// What a body that cannot be taken is answered.
+fn refusal(error: BodyError) -> ApiError {
+    match error {
+        BodyError::Busy => ApiError::new(Kind::RateLimit, "Too many large requests at once, try again later."),
+        BodyError::TooLarge { .. } | BodyError::TooSlow | BodyError::Broken => {
+            ApiError::new(Kind::Unreadable, format!("The {error}."))
         }
     }
-
-    async fn read_frames(&self, mut body: hyper::body::Incoming) -> Result<Bytes, ApiError> {
-        let broken = || ApiError::new(Kind::Unreadable, "The request body is incomplete.");
-        let mut read = Vec::new();
-        let mut room = None;
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-            if read.len() + data.len() > MAX_BODY {
-                waste(body).await?;
-                return Err(too_large());
-            }
-            if room.is_none() && read.len() + data.len() > SMALL_BODY {
-                let taken = self.large_bodies.try_acquire();
-                let busy = |_| ApiError::new(Kind::RateLimit, "Too many large requests at once, try again later.");
-                room = Some(taken.map_err(busy)?);
-            }
-            read.extend_from_slice(&data);
-        }
-        Ok(read.into())
-    }
-}
-
-async fn waste(body: hyper::body::Incoming) -> Result<(), ApiError> {
-    let mut body = http_body_util::Limited::new(body, MAX_WASTE);
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = tokio::time::timeout(BODY_TIME, all).await;
-    Ok(())
-}
-
-fn too_large() -> ApiError {
-    ApiError::new(Kind::Unreadable, format!("The request body is over {MAX_BODY} bytes."))
 }
 
 /// The target without doubled slashes and without one at its end: SDKs join base and path in their own ways.

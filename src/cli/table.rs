@@ -1,5 +1,7 @@
 //! Plain columns, and times as people read them.
 
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
 /// Prints rows under headings, each column as wide as its widest cell.
 pub fn print(headings: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
@@ -28,7 +30,9 @@ pub fn time(unix_ms: u64) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Text that is safe on a terminal: controls, which could move the cursor or worse, become spaces.
+/// Text that is safe on a terminal: controls, which could move the cursor or worse, become spaces, and so do the signs
+/// that turn the direction of what follows.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let moves = |c: char| c.is_control() || c.general_category() == GeneralCategory::Format;
+    text.chars().map(|c| if moves(c) { ' ' } else { c }).collect()
 }

@@ -26,8 +26,6 @@ pub struct OrderFailure {
     pub retry_after: Option<u64>,
     /// The CA will never issue for this name.
     pub refused: bool,
-    /// The CA had enough of us, not of this host.
-    pub limited: bool,
 }
 
 const FIRST_PAUSE_MS: u64 = 60_000;
@@ -37,6 +35,14 @@ impl CertificateState {
     /// A certificate is there.
     pub fn issued(not_after: u64) -> Self {
         Self { not_after: Some(not_after), ..Self::default() }
+    }
+
+    /// A certificate was issued now. However near its end the clock of this machine sees it, the next order waits for an
+    /// hour, or a tenth of what is left.
+    pub fn issued_now(not_after: u64, now: u64) -> Self {
+        const LEAST_MS: u64 = 3_600_000;
+        let next = now.saturating_add(LEAST_MS.min(not_after.saturating_sub(now) / 10));
+        Self { next, ..Self::issued(not_after) }
     }
 
     /// An order failed. Pauses double from a minute to 12 hours, with up to a fifth more by `jitter` (0 to 255); the
@@ -66,7 +72,7 @@ mod tests {
     use super::*;
 
     fn failure(retry_after: Option<u64>) -> OrderFailure {
-        OrderFailure { message: "no".into(), retry_after, refused: false, limited: false }
+        OrderFailure { message: "no".into(), retry_after, refused: false }
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Subdomain {
     }
 
     /// Its records are all there at this moment.
-    pub(super) fn is_verified(&self) -> bool {
+    pub fn is_verified(&self) -> bool {
         self.by_operator.is_some()
             || self.cname.is_verified() && self.caa.as_ref().is_none_or(|caa| caa.record.is_verified())
     }

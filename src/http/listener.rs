@@ -8,6 +8,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ipnet::IpNet;
+use rustls::server::Acceptor;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -15,11 +16,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Serves `listener` until `shutdown` turns true or its sender is gone; then accepts no more, lets requests in
 /// progress end within `limits.drain_time`, and returns. Never fails: a connection's faults end that connection, and
@@ -64,17 +66,14 @@ pub async fn serve<H: Handler>(
             let _ = stream.set_nodelay(true);
             match &site.tls {
                 None => converse(stream, peer, site, shutdown).await,
-                Some(tls) => {
-                    let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-                    match timeout(limits.head_time, handshake).await {
-                        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                            converse2(stream, peer, site, shutdown).await;
-                        }
-                        Ok(Ok(stream)) => converse(stream, peer, site, shutdown).await,
-                        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                Some(tls) => match timeout(limits.head_time, handshake(stream, tls)).await {
+                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                        converse2(stream, peer, site, shutdown).await;
                     }
-                }
+                    Ok(Ok(stream)) => converse(stream, peer, site, shutdown).await,
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                },
             }
             drop((place, all_closed));
         });
@@ -82,6 +81,19 @@ pub async fn serve<H: Handler>(
     drop((listener, all_closed));
     // The channel ends with the last connection; each of them keeps the same time.
     let _ = timeout(limits.drain_time, closed.recv()).await;
+}
+
+/// Says for which host there is nothing (RFC 6066 §3), before anything is computed for it.
+const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
+
+async fn handshake(stream: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpStream>> {
+    let mut started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if !tls.knows(started.client_hello().server_name()) {
+        started.io.write_all(&UNRECOGNIZED_NAME).await?;
+        started.io.shutdown().await?;
+        return Err(io::Error::other("no certificate for the name that was asked for"));
+    }
+    started.into_stream(tls.current()).await
 }
 
 async fn told(shutdown: &mut watch::Receiver<bool>) {

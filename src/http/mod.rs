@@ -11,7 +11,7 @@ mod public;
 #[cfg(test)]
 mod tests;
 
-pub use body::{BodyError, read_body};
+pub use body::{BodyError, BodyLimits, MAX_WASTE, read_body, waste};
 pub use client::{BadHost, Client, MAX_FORWARDED_HOSTS};
 pub use listener::serve;
 pub use public::is_public;

@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
+
+const BODIES: BodyLimits = BodyLimits { whole: 10, small: 8, time: Duration::from_millis(200) };
+static ROOM: Semaphore = Semaphore::const_new(1);
 
 /// Says who asked for what; `/slow` takes 300 ms, `/body` gives a body of up to 10 bytes back.
 struct Echo;
@@ -20,9 +23,18 @@ impl Handler for Echo {
                 sleep(Duration::from_millis(300)).await;
                 plain(StatusCode::OK, "slow")
             }
-            "/body" => match read_body(request.into_body(), 10, Duration::from_millis(200)).await {
+            "/body" => match read_body(request.into_body(), BODIES, &ROOM).await {
                 Ok(bytes) => Response::new(Full::new(bytes)),
-                Err(error) => error.into(),
+                Err(error) => {
+                    let mut refused = Response::new(Full::new(error.to_string().into()));
+                    *refused.status_mut() = match error {
+                        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                        BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+                        BodyError::Broken => StatusCode::BAD_REQUEST,
+                        BodyError::Busy => StatusCode::TOO_MANY_REQUESTS,
+                    };
+                    refused
+                }
             },
             path => Response::new(Full::new(format!("{} {} {path}", client.address, client.trusted_host()).into())),
         }

@@ -177,12 +177,12 @@ fn none() -> CertificateView {
 fn certificate(settings: &Snapshot, terms: &Terms, subdomain: &Subdomain) -> CertificateView {
     let host = Some(unicode(subdomain.host.as_str()));
     match terms.demand {
-        Demand::Nothing if !terms.by_acme => return none(),
+        Demand::Nothing => return none(),
         Demand::Answer => return CertificateView { state: "external".to_owned(), host, ..none() },
-        Demand::Nothing | Demand::Certificate => {}
+        Demand::Certificate => {}
     }
     let known = settings.certificates.get(&subdomain.host).cloned().unwrap_or_default();
-    let verified = subdomain.by_operator.is_some() || subdomain.cname.holds();
+    let verified = subdomain.is_verified() && subdomain.caa.as_ref().is_none_or(|caa| caa.record.is_verified());
     let state = match (known.not_after, &known.message) {
         (Some(_), _) => "valid",
         (None, Some(_)) => "failed",

@@ -8,6 +8,7 @@ mod systemd;
 
 pub use online::{Probe, check_online};
 
+use crate::acme;
 use crate::admin;
 use crate::api;
 use crate::clock;
@@ -195,8 +196,23 @@ pub async fn serve_until(
         rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
     let dkim = Arc::new(DkimKeys::new(&config.data_dir));
+    let ops = Arc::new(Ops {
+        settings: Arc::clone(&settings),
+        keys: keys.clone(),
+        dkim: Arc::clone(&dkim),
+        dkim_turn: tokio::sync::Mutex::default(),
+        queue: Arc::clone(&queue),
+        log: log.clone(),
+        store: Arc::clone(&store),
+        terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
+        forget_dns: AtomicBool::new(false),
+    });
+    if let Some(hosts) = &certificates {
+        // Before the first delivery: the settings may know of a certificate whose file is gone.
+        acme::tell(&ops, hosts).await;
+    }
     let style = parts::style(&config);
-    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), Arc::clone(&dkim), style);
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
@@ -233,17 +249,6 @@ pub async fn serve_until(
     let grace = config.tracking.removed_domain_grace;
     let follow = follow_settings(Arc::clone(&settings), hosts, grace, accepting.clone());
     fronts.spawn(follow);
-    let ops = Arc::new(Ops {
-        settings: Arc::clone(&settings),
-        keys,
-        dkim,
-        dkim_turn: tokio::sync::Mutex::default(),
-        queue: Arc::clone(&queue),
-        log: log.clone(),
-        store,
-        terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
-        forget_dns: AtomicBool::new(false),
-    });
     tracing::info!(address = %shown(&api_socket), "API listens");
     let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
     let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());

@@ -26,6 +26,9 @@ pub fn host_certificates(config: &Config, keys: &TokenRing) -> Result<Option<Arc
     if config.tracking.tls == config::TrackingTls::Acme {
         hosts.replace(acme::load(&keys.keys).map_err(StartError::Keys)?);
     }
+    if let config::TrackingTls::Files(folder) = &config.tracking.tls {
+        hosts.replace(acme::read_folder(folder));
+    }
     Ok(Some(Arc::new(hosts)))
 }
 

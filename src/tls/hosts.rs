@@ -75,8 +75,22 @@ fn names(certificate: &X509Certificate<'_>, host: &DomainName) -> bool {
 }
 
 impl HostCertificates {
+    /// Whether there is one for this name, as a client writes it.
+    pub fn knows(&self, name: &str) -> bool {
+        let table = self.0.load();
+        let known = table.contains_key(name) || table.contains_key(&*name.to_ascii_lowercase());
+        if !known {
+            metrics::counter!("trackpost_tls_unknown_hosts_total").increment(1);
+        }
+        known
+    }
+
     pub fn get(&self, host: &DomainName) -> Option<HostCertificate> {
         self.0.load().get(host.as_str()).cloned()
+    }
+
+    pub fn all(&self) -> Vec<HostCertificate> {
+        self.0.load().values().cloned().collect()
     }
 
     /// Uses this certificate from the next handshake on.
@@ -97,18 +111,14 @@ impl HostCertificates {
 
 impl ResolvesServerCert for HostCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = hello.server_name().and_then(|name| {
+        hello.server_name().and_then(|name| {
             let table = self.0.load();
             // Names come in lower case from most clients; rustls has checked that it is one.
             match table.get(name) {
                 Some(found) => Some(Arc::clone(&found.key)),
                 None => table.get(&*name.to_ascii_lowercase()).map(|found| Arc::clone(&found.key)),
             }
-        });
-        if found.is_none() {
-            metrics::counter!("trackpost_tls_unknown_hosts_total").increment(1);
-        }
-        found
+        })
     }
 }
 

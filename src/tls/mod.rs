@@ -17,6 +17,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCert;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -38,13 +39,15 @@ pub struct CertificateError {
 /// A certificate chain with its key, as they lie in two files.
 pub struct ServerTls {
     files: Option<ArcSwap<CertificateFiles>>,
+    /// Where each host has its own.
+    hosts: Option<Arc<HostCertificates>>,
     current: ArcSwap<ServerConfig>,
 }
 
 impl ServerTls {
     pub fn open(files: &CertificateFiles) -> Result<Self, CertificateError> {
         let current = ArcSwap::from_pointee(load(files)?);
-        Ok(Self { files: Some(ArcSwap::from_pointee(files.clone())), current })
+        Ok(Self { files: Some(ArcSwap::from_pointee(files.clone())), hosts: None, current })
     }
 
     /// A certificate for each host; these change by themselves.
@@ -52,11 +55,11 @@ impl ServerTls {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(hosts);
+            .with_cert_resolver(Arc::clone(&hosts) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Sessions are resumed without a table of ours, which 10,000 clients would overflow (RFC 5077, RFC 8446 §2.2).
         config.ticketer = ring::Ticketer::new()?;
-        Ok(Self { files: None, current: ArcSwap::from_pointee(config) })
+        Ok(Self { files: None, hosts: Some(hosts), current: ArcSwap::from_pointee(config) })
     }
 
     /// Goes on with these files, which may be others than before.
@@ -67,6 +70,11 @@ impl ServerTls {
             self.current.store(Arc::new(config));
         }
         Ok(())
+    }
+
+    /// Whether there is a certificate for what a client asks for (SNI).
+    pub fn knows(&self, name: Option<&str>) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| name.is_some_and(|name| hosts.knows(name)))
     }
 
     /// What a handshake that begins now uses.

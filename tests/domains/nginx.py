@@ -17,6 +17,7 @@ error_log stderr notice;
 {user}
 events {{ }}
 http {{
+    {http}
     access_log off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -24,7 +25,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen {listen} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location / {{ {location} }}
@@ -51,16 +52,19 @@ def forward(port, host="$http_host"):
 
 
 class Nginx:
-    """Runs in the foreground until it is stopped."""
+    """Runs in the foreground until it is stopped.
 
-    def __init__(self, folder, port, certificate, location):
+    `listen` is what it says to listen on, if not this port alone; `http` is what stands beside the one server.
+    """
+
+    def __init__(self, folder, port, certificate, location, listen=None, http=""):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         # Workers of the user who may read the folder, where we are root.
         user = "user root;" if os.getuid() == 0 else ""
         file = self.folder / "nginx.conf"
-        file.write_text(HEAD.format(folder=self.folder, port=port, certificate=f"{certificate}.pem",
-                                    key=f"{certificate}.key", location=location, user=user))
+        file.write_text(HEAD.format(folder=self.folder, listen=listen or f"127.0.0.1:{port}", http=http, user=user,
+                                    certificate=f"{certificate}.pem", key=f"{certificate}.key", location=location))
         log = self.folder / "log"
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
         if not program:
@@ -91,14 +95,16 @@ class Nginx:
 class Authority:
     """A private root, as the file ROOT.pem, and what it issues: NAME.pem and NAME.key in its folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, days=2):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         self.root = self.folder / "root.pem"
-        self.openssl("req -x509 -keyout root.key -out root.pem -days 2 -subj /CN=Root", new_key=True)
+        self.openssl(f"req -x509 -keyout root.key -out root.pem -days {days} -subj /CN=Root", new_key=True)
 
     def issue(self, name, host, days=2):
-        (self.folder / "extensions").write_text(f"subjectAltName=DNS:{host}\nbasicConstraints=critical,CA:false\n")
+        """`host` is a name, or what a certificate may be for as openssl has it: `IP:127.0.0.1`."""
+        names = host if ":" in host else f"DNS:{host}"
+        (self.folder / "extensions").write_text(f"subjectAltName={names}\nbasicConstraints=critical,CA:false\n")
         self.openssl(f"req -new -keyout {name}.key -out {name}.csr -subj /CN={name}", new_key=True)
         self.openssl(f"x509 -req -in {name}.csr -CA root.pem -CAkey root.key -CAcreateserial -days {days} "
                      f"-extfile extensions -out {name}.pem")

@@ -96,6 +96,38 @@ class Asking(Case):
         self.resolver.heal(HOST)
         self.wait_for(server, domain, "temporary_failure", seconds=10)
 
+    def test_asking_again_and_again_is_answered_all_the_same(self):
+        """A look that takes longer than the pause between two questions still counts."""
+        self.dns.zone("example.com", LINKS)
+        server = self.relay()
+        domain = rest.create(server, "example.com")
+        self.resolver.fail(resolver.late(1), HOST)
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            asked = []
+
+            def status():
+                asked.append(pool.submit(rest.verify, server, domain))
+                time.sleep(0.4)
+                return rest.status(rest.fetch(server, domain))
+
+            until("it to be verified while it is asked", lambda: status() == "verified", 20)
+            self.dns.zone("example.com")
+            until("it to be missed while it is asked", lambda: status() == "temporary_failure", 20)
+            for one in asked:
+                one.result()
+
+    def test_dead_name_servers_hold_nobody_up(self):
+        self.dns.zone("example.com", LINKS)
+        server = self.relay()
+        names = [f"dead{number:02}.example.org" for number in range(40)]
+        for name in names:
+            self.resolver.fail(resolver.silent, f"links.{name}")
+        with concurrent.futures.ThreadPoolExecutor(40) as pool:
+            list(pool.map(lambda name: rest.verify(server, rest.create(server, name)), names))
+        began = time.monotonic()
+        self.verified(server)
+        self.assertLess(time.monotonic() - began, 10)
+
     def test_many_ask_at_once(self):
         self.dns.zone("example.com", LINKS)
         server = self.relay()

@@ -1,6 +1,8 @@
 """What an API key may do, each rule from both sides: full access, sending alone, and keys that are tied to domains."""
 
 import smtplib
+import socket
+import time
 import unittest
 
 import contract
@@ -129,6 +131,75 @@ class Permissions(Keys):
         self.assertEqual(self.state(), before)
         self.assertEqual(contract.new_key(self.ok(
             self.ground.key, "POST", "/api-keys", {"name": "é" * 50}, 201)).keys(), {"id", "token"})
+
+
+class AddedAgain(Keys):
+    """A domain that is removed and added again is another one, though its name is the same."""
+
+    def test_nothing_of_before_is_seen_and_the_keys_of_before_do_nothing(self):
+        before = self.domain("again")
+        name, sender = before["name"], f"news@{before['name']}"
+        old = self.new_key(domain_id=before["id"])
+        old_sender = self.new_key(permission="sending_access", domain_id=before["id"])
+        self.ground.send(sender, "old@example.net", letter(sender, "old@example.net", "Before"), login=old_sender)
+        until("the mail to be listed", lambda: self.ids(old, "/emails"))
+        (mail,) = self.ids(old, "/emails")
+        self.ok(self.ground.key, "DELETE", f"/domains/{before['id']}")
+        # Whoever sends goes on while nobody else has the name.
+        self.ground.send(sender, "gap@example.net", letter(sender, "gap@example.net", "Between"), login=old_sender)
+        after = self.ok(self.ground.key, "POST", "/domains", {"name": name}, 201)
+        new = self.new_key(domain_id=after["id"])
+        self.assertEqual((self.ids(old), self.ids(old, "/emails")), ([], []))
+        self.assertEqual((self.ids(new), self.ids(new, "/emails")), ([after["id"]], []))
+        self.refused(new, 404, "not_found", "GET", f"/emails/{mail}")
+        with self.assertRaises(smtplib.SMTPResponseException) as refused:
+            self.ground.send(sender, "x@example.net", letter(sender, "x@example.net", "After"), login=old_sender)
+        self.assertEqual(refused.exception.smtp_code, 550)
+        self.ground.send(sender, "new@example.net", letter(sender, "new@example.net", "After"), login=new)
+        until("the mail to be listed", lambda: len(self.ids(new, "/emails")) == 1)
+
+    def test_a_host_under_another_sender_domain_is_that_ones(self):
+        above = self.domain("above")
+        below = self.ok(self.ground.key, "POST", "/domains", {"name": f"mail.{above['name']}"}, 201)
+        key = self.new_key(domain_id=above["id"])
+        for labels in ("mail", "links.mail"):
+            path = f"/domains/{above['id']}"
+            refusal = self.refused(key, 422, "validation_error", "PATCH", path, {"tracking_subdomain": labels})
+            self.assertNotIn("mail.", refusal["message"].replace(f"{labels}.{above['name']}", ""))
+        self.ok(self.ground.key, "PATCH", f"/domains/{below['id']}", {"tracking_subdomain": "links"})
+        self.ok(key, "PATCH", f"/domains/{above['id']}", {"tracking_subdomain": "links"})
+
+    def test_removing_is_no_way_around_the_day_between_changes(self):
+        name = unique("day")
+        id = self.ok(self.ground.key, "POST", "/domains", {"name": name, "tracking_subdomain": "a"}, 201)["id"]
+        self.ok(self.ground.key, "PATCH", f"/domains/{id}", {"tracking_subdomain": "b"})
+        self.ok(self.ground.key, "DELETE", f"/domains/{id}")
+        again = {"name": name.upper(), "tracking_subdomain": "c"}
+        id = self.ok(self.ground.key, "POST", "/domains", again, 201)["id"]
+        change = {"tracking_subdomain": "d"}
+        self.refused(self.ground.key, 422, "validation_error", "PATCH", f"/domains/{id}", change)
+
+
+class HangingUp(Keys):
+    def test_what_is_changed_is_the_same_in_memory_and_on_disk(self):
+        """Clients that go away in the middle of a change, and what a restart makes of it."""
+        ids = [self.domain("hang")["id"] for _ in range(40)]
+        host, port = self.server.api.removeprefix("http://").split(":")
+        head = f"HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer {self.ground.key}\r\n"
+        for number, id in enumerate(ids):
+            with socket.create_connection((host, int(port))) as client:
+                if number % 2:
+                    client.sendall(f"DELETE /domains/{id} {head}\r\n".encode())
+                else:
+                    body = '{"open_tracking": false}'
+                    client.sendall(f"PATCH /domains/{id} {head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+                time.sleep(number % 10 / 10000)
+        # One more change has to wait for all before it.
+        self.domain("last")
+        before = self.state()
+        self.server.stop()
+        self.server.start()
+        self.assertEqual(self.state(), before)
 
 
 class Tied(Keys):

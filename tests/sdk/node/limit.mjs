@@ -9,6 +9,8 @@ const results = await Promise.all(Array.from({ length: 4 * limit + 1 }, () => re
 const served = results.filter((result) => result.error === null);
 const refused = results.filter((result) => result.error !== null);
 assert.ok(served.length >= limit, `${served.length} were served`);
+// So many at once, and what comes back in the time that all of them take, which is far below a second.
+assert.ok(served.length <= 3 * limit, `${served.length} were served`);
 assert.ok(refused.length > 0);
 for (const { data, error, headers } of refused) {
   assert.equal(data, null);
