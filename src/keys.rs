@@ -1,7 +1,12 @@
 //! Secrets in files of their own under `DATA_DIR/keys` (0600), apart from log and store: they alone decide whether
 //! links that were sent go on working, so they are what a backup must hold.
 //!
-//! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever.
+//! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever. Those of DKIM are
+//! opened by [`DkimKeys`].
+
+mod dkim;
+
+pub use dkim::{BadDkimKey, DkimKeys, DkimSigningKey, NewDkimKey};
 
 use crate::token::{Signer, TokenKey, Verifier};
 use arc_swap::ArcSwap;
@@ -25,6 +30,10 @@ pub enum KeyError {
     /// Others than the owner may read the file.
     Exposed(PathBuf, u32),
     Malformed(PathBuf),
+    /// It holds no DKIM key that can be used, for this reason.
+    BadDkim(PathBuf, String),
+    /// It holds another DKIM key than the one whose public half the domain shows.
+    OtherDkim(PathBuf),
     /// All 256 ids of token keys are taken.
     Exhausted,
 }
@@ -160,13 +169,18 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
+/// Reads a file, unless others than its owner may do so too.
+fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
     let fail = |e| KeyError::Io(path.to_owned(), e);
     let mode = fs::metadata(path).map_err(fail)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed(path.to_owned(), mode));
     }
-    let text = fs::read(path).map_err(fail)?;
+    fs::read(path).map_err(fail)
+}
+
+fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
+    let text = read_private(path)?;
     let text = text.trim_ascii();
     let malformed = || KeyError::Malformed(path.to_owned());
     if text.len() != 64 || !text.is_ascii() {
@@ -188,6 +202,10 @@ impl fmt::Display for KeyError {
                 write!(f, "{}: mode {mode:04o} lets others read this key; chmod 600 it", path.display())
             }
             Self::Malformed(path) => write!(f, "{}: not a key file: 64 hex digits are expected", path.display()),
+            Self::BadDkim(path, why) => write!(f, "{}: no DKIM key that can be used: {why}", path.display()),
+            Self::OtherDkim(path) => {
+                write!(f, "{}: it is not the DKIM key whose public half the domain shows", path.display())
+            }
             Self::Exhausted => f.write_str("all 256 token key ids are in use"),
         }
     }

@@ -36,7 +36,8 @@
 //!    the log again.
 //! 4. [`outbound`] asks the settings what is done to mail of the From domain, at every attempt. [`rewrite::plan`]
 //!    reads the message once; [`rewrite::Plan::copy_for`] then writes each recipient's copy with tokens of their own.
-//!    In doubt, and after a panic, the original bytes go out and the report says why.
+//!    In doubt, and after a panic, the original bytes go out and the report says why. Where the domain has a DKIM key in
+//!    use, what leaves is signed, last of all.
 //! 5. The smarthost answers for each recipient. That outcome is appended before the next transaction begins, and is
 //!    durable with the next sync, 200 ms later at most. A crash in between delivers that copy a second time: the one
 //!    way to a duplicate beside a connection that breaks after the final dot.

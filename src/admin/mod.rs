@@ -9,7 +9,7 @@ mod trial;
 use crate::event::Event;
 use crate::intake::Intake;
 use crate::mail::QueueId;
-use crate::ops::{self, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
+use crate::ops::{self, DkimImport, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -42,6 +42,11 @@ pub enum Request {
     DomainRemove(String),
     DomainShow(String),
     DomainList,
+    DkimRotate(String),
+    DkimImport {
+        name: String,
+        import: DkimImport,
+    },
     KeyCreate(NewKey),
     KeyList,
     KeyRevoke(String),
@@ -194,6 +199,10 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::DomainRemove(name) => json!(ops::domain_remove(ops, ops::domain_id(ops, &name)?).await?),
         Request::DomainShow(name) => json!(ops::domain_show(ops, ops::domain_id(ops, &name)?)?),
         Request::DomainList => json!(ops::domain_list(ops)),
+        Request::DkimRotate(name) => json!(ops::dkim_rotate(ops, ops::domain_id(ops, &name)?).await?),
+        Request::DkimImport { name, import } => {
+            json!(ops::dkim_import(ops, ops::domain_id(ops, &name)?, import).await?)
+        }
         Request::KeyCreate(new) => json!(ops::key_create(ops, new).await?),
         Request::KeyList => json!(ops::key_list(ops)),
         Request::KeyRevoke(id) => json!(ops::key_revoke(ops, &id).await?),

@@ -60,6 +60,8 @@ pub struct DomainItem {
     certificates: Vec<Certificate>,
     /// Addresses, and domains as `@example.com`, whose copies are never tracked.
     excluded_recipients: Vec<String>,
+    /// Mail is to be signed: it is, once the DKIM record is verified.
+    dkim: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -114,7 +116,7 @@ pub struct Certificate {
 /// A record to be added to the domain's DNS.
 #[derive(Serialize, ToSchema)]
 pub struct DnsRecord {
-    /// `Tracking` or `TrackingCAA`.
+    /// `Tracking`, `TrackingCAA` or `DKIM`.
     record: String,
     /// The full name, with A-labels.
     name: String,
@@ -132,7 +134,7 @@ pub struct DnsRecord {
     /// True where an operator vouched for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     by_operator: bool,
-    /// True for a subdomain that was used before, which links already sent still need.
+    /// True for a subdomain or a key that was used before, which mail already sent still needs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     earlier: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,6 +181,8 @@ pub struct CreateDomain {
     #[schema(value_type = Option<RegionName>)]
     region: Option<String>,
     excluded_recipients: Option<Vec<String>>,
+    /// Sign mail of the domain, with a key that is made.
+    dkim: Option<bool>,
     /// Accepted for clients that send it; not kept.
     custom_return_path: Option<String>,
     /// Accepted in any case of letters; not kept.
@@ -210,6 +214,8 @@ pub struct UpdateDomain {
     #[schema(example = "links", nullable = false)]
     tracking_subdomain: Option<String>,
     excluded_recipients: Option<Vec<String>>,
+    /// Sign mail of the domain; the first time with a key that is made.
+    dkim: Option<bool>,
     tls: Option<String>,
     #[schema(value_type = Option<Object>)]
     capabilities: Option<()>,
@@ -238,6 +244,7 @@ pub async fn create(State(api): State<Arc<Api>>, _: Unbound, fields: Fields) -> 
         click: fields.flag("click_tracking")?.unwrap_or(false),
         region,
         excluded: fields.texts("excluded_recipients")?.unwrap_or_default(),
+        dkim: fields.flag("dkim")?.unwrap_or(false),
         force_verified: false,
     };
     let view = ops::domain_add(&api.ops, new).await?;
@@ -287,6 +294,7 @@ pub async fn update(
         open: fields.flag("open_tracking")?,
         click: fields.flag("click_tracking")?,
         excluded: fields.texts("excluded_recipients")?,
+        dkim: fields.flag("dkim")?,
         force_verified: false,
     };
     Ok(json(StatusCode::OK, &Domain::of(ops::domain_update(&api.ops, id, update).await?)))
@@ -346,6 +354,7 @@ impl Domain {
             certificate: Certificate::of(view.certificate),
             certificates: view.certificates.into_iter().map(Certificate::of).collect(),
             excluded_recipients: view.excluded_recipients,
+            dkim: view.dkim,
         };
         let records = view.records.into_iter().map(DnsRecord::of).collect();
         Self { object: "domain", item, records, created_at_again: None }

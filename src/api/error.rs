@@ -148,6 +148,7 @@ impl From<OpError> for ApiError {
             | OpError::HostTaken(..)
             | OpError::HostIsTarget(_)
             | OpError::UnsupportedSuffix { .. }
+            | OpError::BadDkimKey(_)
             | OpError::BadKeyName => Kind::Validation,
             OpError::AmbiguousKey(_)
             | OpError::InFlight(_)
@@ -155,7 +156,7 @@ impl From<OpError> for ApiError {
             | OpError::BadAddress(..)
             | OpError::Refused(_)
             | OpError::BadQueueId(_) => Kind::Validation,
-            OpError::Log(_) | OpError::Keys(_) | OpError::Store(_) | OpError::NoHistory => {
+            OpError::Log(_) | OpError::Keys(_) | OpError::Fault(_) | OpError::Store(_) | OpError::NoHistory => {
                 tracing::error!("the API could not answer: {error}");
                 Kind::Internal
             }

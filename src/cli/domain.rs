@@ -1,11 +1,11 @@
 //! `trackpost domain …`
 
-use super::{ask, print_json, table};
+use super::{ask, fail, print_json, table};
 use crate::admin::Request;
-use crate::ops::{CertificateView, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
+use crate::ops::{CertificateView, DkimImport, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
 use clap::Subcommand;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Subcommand)]
@@ -25,6 +25,9 @@ pub enum Command {
         /// Never track copies for this address, or for a domain as @example.com; may be given several times
         #[arg(long, value_name = "ADDR")]
         exclude: Vec<String>,
+        /// Sign its mail (DKIM) with a key that is made, once the record is verified
+        #[arg(long)]
+        dkim: bool,
         /// You vouch for it that the tracking host points here
         #[arg(long)]
         force_verified: bool,
@@ -42,7 +45,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Change tracking or the tracking host
+    /// Change tracking, the tracking host or signing
     Update {
         name: String,
         #[arg(long, value_name = "LABELS")]
@@ -55,6 +58,9 @@ pub enum Command {
         /// for nobody
         #[arg(long, value_name = "ADDR", value_delimiter = ',')]
         exclude: Option<Vec<String>>,
+        /// Sign its mail (DKIM), the first time with a key that is made, once the record is verified
+        #[arg(long, value_name = "true|false")]
+        dkim: Option<bool>,
         /// You vouch for it that the tracking host points here
         #[arg(long)]
         force_verified: bool,
@@ -73,6 +79,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The keys that sign its mail
+    #[command(subcommand)]
+    Dkim(Dkim),
     /// Remove one; links already sent go on for the configured grace
     Remove {
         name: String,
@@ -81,16 +90,39 @@ pub enum Command {
     },
 }
 
+#[derive(Subcommand)]
+pub enum Dkim {
+    /// Make another key; it signs once its record is verified, the one before it until then
+    Rotate {
+        name: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign with a key of yours, once its record is verified
+    Import {
+        name: String,
+        /// RSA of 2048 to 4096 bits, PKCS#8 or PKCS#1 in PEM, not encrypted
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Under which it is published, or is to be; trackpost or trackpost2 if not given
+        #[arg(long)]
+        selector: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 pub fn run(file: &Path, command: Command) -> ExitCode {
     match command {
-        Command::Add { name, subdomain, open, click, exclude, force_verified, json } => {
+        Command::Add { name, subdomain, open, click, exclude, dkim, force_verified, json } => {
+            let excluded = exclude;
             let new =
-                NewDomain { name, subdomain, open, click, force_verified, excluded: exclude, ..NewDomain::default() };
+                NewDomain { name, subdomain, open, click, force_verified, excluded, dkim, ..NewDomain::default() };
             ask(file, &Request::DomainAdd(new), |answer| show(answer, json))
         }
-        Command::Update { name, subdomain, open, click, exclude, force_verified, json } => {
+        Command::Update { name, subdomain, open, click, exclude, dkim, force_verified, json } => {
             let excluded = exclude.map(|all| all.into_iter().filter(|entry| !entry.is_empty()).collect());
-            let update = DomainUpdate { subdomain, open, click, excluded, force_verified };
+            let update = DomainUpdate { subdomain, open, click, excluded, dkim, force_verified };
             ask(file, &Request::DomainUpdate { name, update }, |answer| show(answer, json))
         }
         Command::Verify { name, force, no_force, json } => {
@@ -103,6 +135,16 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         }
         Command::Show { name, json } => ask(file, &Request::DomainShow(name), |answer| show(answer, json)),
         Command::List { json } => ask(file, &Request::DomainList, |answer| list(answer, json)),
+        Command::Dkim(Dkim::Rotate { name, json }) => {
+            ask(file, &Request::DkimRotate(name), |answer| show(answer, json))
+        }
+        Command::Dkim(Dkim::Import { name, key, selector, json }) => match std::fs::read_to_string(&key) {
+            Ok(pem) => {
+                let import = DkimImport { pem, selector };
+                ask(file, &Request::DkimImport { name, import }, |answer| show(answer, json))
+            }
+            Err(e) => fail(&format!("{}: {e}", key.display())),
+        },
         Command::Remove { name, json } => {
             ask(file, &Request::DomainRemove(name), |answer| match (json, answer.as_str()) {
                 (false, Some(text)) => println!("{text}"),
@@ -122,6 +164,9 @@ fn show(answer: &Value, json: bool) {
     println!("  tracking   {}", table::clean(&domain.tracking));
     for certificate in domain.certificates.iter().filter(|c| !matches!(&*c.state, "none" | "external")) {
         println!("  TLS        {}", about(certificate));
+    }
+    if domain.dkim {
+        println!("  signing    {}", table::clean(&domain.signing));
     }
     if !domain.excluded_recipients.is_empty() {
         println!("  excluded   {}", domain.excluded_recipients.join(", "));
@@ -165,7 +210,10 @@ fn row(record: &RecordView) -> Vec<String> {
         status.push_str(" (by the operator's word)");
     }
     if record.earlier {
-        status.push_str(" (earlier; keep it for links already sent)");
+        status.push_str(match &*record.record {
+            "DKIM" => " (earlier; keep it for a week after the change)",
+            _ => " (earlier; keep it for links already sent)",
+        });
     }
     vec![record.kind.clone(), record.name.clone(), record.value.clone(), status]
 }

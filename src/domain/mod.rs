@@ -5,10 +5,12 @@
 //! and listed for good. What DNS answers is not looked up here: it arrives as a [`Finding`].
 //!
 //! `record` has the life of one DNS record, `subdomain` that of one tracking host, `finding` and `caa` what DNS says,
-//! `name` which names are taken, `excluded` whose copies are never tracked.
+//! `name` which names are taken, `excluded` whose copies are never tracked, `dkim` the keys that sign the domain's mail,
+//! `txt` what DNS says of these.
 
 mod caa;
 mod certificate;
+mod dkim;
 mod excluded;
 mod finding;
 #[cfg(test)]
@@ -18,14 +20,17 @@ mod record;
 mod subdomain;
 #[cfg(test)]
 mod tests;
+mod txt;
 
 pub use caa::{CaaProperty, CaaSet, CaaVerdict};
 pub use certificate::{CertificateState, OrderFailure};
+pub use dkim::{Dkim, DkimKey, Selector};
 pub use excluded::{Excluded, MAX_EXCLUDED};
 pub use finding::{Browser, CnameFound, Finding, NotKnown};
 pub use name::{sender_domain, unicode, unsupported};
 pub use record::{Evidence, PATIENCE_MS, ROUTINE_MS, Record, overall, pause_ms};
 pub use subdomain::{CaaRecord, Demand, Expected, Looks, Subdomain};
+pub use txt::{TxtFault, TxtFinding, TxtFound};
 
 use crate::mail::{DomainError, DomainName};
 use serde::{Deserialize, Serialize};
@@ -47,6 +52,9 @@ pub struct SenderDomain {
     /// Whose copies are never tracked.
     #[serde(default)]
     pub excluded: Excluded,
+    /// The keys that sign its mail.
+    #[serde(default, skip_serializing_if = "Dkim::is_unused")]
+    pub dkim: Dkim,
     /// Every tracking subdomain that is or was in use, and the one asked for; the oldest first.
     #[serde(default)]
     subdomains: Vec<Subdomain>,
@@ -99,6 +107,11 @@ pub enum DomainRule {
     NoSubdomain,
     BadExcluded(String),
     TooManyExcluded,
+    BadSelector(String),
+    /// The key of this selector signs mail, so another one cannot take its place.
+    SelectorInUse(Selector),
+    NoDkimKey,
+    DkimOff,
 }
 
 /// Pause between two changes of a tracking subdomain.
@@ -114,6 +127,7 @@ impl SenderDomain {
             click_tracking: false,
             region: Region::default(),
             excluded: Excluded::default(),
+            dkim: Dkim::default(),
             subdomains: Vec::new(),
             asked: None,
             in_use: None,
@@ -206,6 +220,7 @@ impl SenderDomain {
                 self.subdomains.push(subdomain.clone());
             }
         }
+        self.dkim = Dkim::default();
         self.removed_at = Some(now);
         // The time of the last change is needed for as long as it can matter.
         (!self.subdomains.is_empty() || self.next_change(now).is_some()).then_some(self)
@@ -216,6 +231,7 @@ impl SenderDomain {
         for subdomain in &mut self.subdomains {
             subdomain.ask(now);
         }
+        self.dkim.ask(now);
     }
 
     /// Marks the subdomain asked for as verified by the operator.
@@ -255,6 +271,16 @@ impl SenderDomain {
         self.settle(demand);
     }
 
+    /// When to look for the record of which DKIM key, as [`Self::due`].
+    pub fn dkim_due(&self, now: u64) -> impl Iterator<Item = (u64, &DkimKey)> {
+        self.dkim.due(now)
+    }
+
+    /// Takes in what a look at the record of a DKIM key has brought, as [`Self::checked`].
+    pub fn dkim_checked(&mut self, looked_at: &DkimKey, finding: &TxtFinding, now: u64) {
+        self.dkim.checked(&self.name, looked_at, finding, now);
+    }
+
     /// A certificate for `host` is there, or is no longer. Whether that changed anything.
     pub fn certificate(&mut self, host: &DomainName, there: bool, demand: Demand, now: u64) -> bool {
         let Some(subdomain) = self.subdomains.iter_mut().find(|s| s.host == *host) else { return false };
@@ -277,12 +303,13 @@ impl SenderDomain {
         }
     }
 
-    /// The records of the subdomain asked for, which alone weigh on the domain.
+    /// The records of the subdomain asked for and of the DKIM key that is to sign, which alone weigh on the domain.
     fn weighing(&self) -> impl Iterator<Item = Record> {
         let asked = self.tracking_subdomain();
         let vouched = asked.and_then(|s| s.by_operator).map(|at| Record::Verified { at });
         let of_dns = asked.into_iter().filter(move |_| vouched.is_none());
-        vouched.into_iter().chain(of_dns.flat_map(|s| [Some(s.cname), s.caa.as_ref().map(|caa| caa.record)]).flatten())
+        let of_dns = of_dns.flat_map(|s| [Some(s.cname), s.caa.as_ref().map(|caa| caa.record)]).flatten();
+        vouched.into_iter().chain(of_dns).chain(self.dkim.weighing())
     }
 
     /// `verified` (also when there is nothing to check), `not_started`, `pending`, `failed` or `partially_verified`.
@@ -334,6 +361,17 @@ impl fmt::Display for DomainRule {
             Self::BadExcluded(text) => {
                 write!(f, "{text:?} is neither an address nor a domain with an @ before it (@example.com)")
             }
+            Self::BadSelector(text) => {
+                write!(
+                    f,
+                    "{text:?} is no DKIM selector: it has letters, digits and inner hyphens, and room below the domain"
+                )
+            }
+            Self::SelectorInUse(selector) => {
+                write!(f, "mail is signed with the key of selector {selector}: give the other key another selector")
+            }
+            Self::NoDkimKey => f.write_str("the domain has no DKIM key"),
+            Self::DkimOff => f.write_str("DKIM is off for this domain: turn it on first"),
             Self::TooManyExcluded => write!(f, "at most {MAX_EXCLUDED} recipients can be excluded"),
         }
     }

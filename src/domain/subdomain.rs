@@ -37,7 +37,7 @@ pub struct CaaRecord {
     pub record: Record,
 }
 
-/// Looks at DNS.
+/// Looks at DNS: of a tracking host, or of a DKIM key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks {
     /// The last one.
@@ -51,8 +51,10 @@ pub struct Looks {
     pub answered: u32,
     /// Looks since something changed.
     pub count: u32,
-    /// What was there instead of the CNAME, and of the CAA record.
+    /// What was there instead of a tracking host's CNAME, and of its CAA record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cname_found: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caa_found: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! A domain as people see it: its records, what DNS has instead, and whether its mail is tracked.
 
-use super::Terms;
+use super::{Ops, Terms};
 use crate::clock;
-use crate::domain::{Demand, Record, SenderDomain, Subdomain, unicode};
+use crate::domain::{Demand, DkimKey, Record, SenderDomain, Subdomain, unicode};
 use crate::settings::Snapshot;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,12 @@ pub struct DomainView {
     pub certificate: CertificateView,
     /// Of all hosts.
     pub certificates: Vec<CertificateView>,
+    /// Mail is to be signed.
+    #[serde(default)]
+    pub dkim: bool,
+    /// In a few words: whether mail is signed now, with the key of which selector, and if not, why.
+    #[serde(default)]
+    pub signing: String,
     pub excluded_recipients: Vec<String>,
     pub region: String,
     pub created_at: u64,
@@ -51,10 +57,10 @@ pub struct CertificateView {
 /// One DNS record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordView {
-    /// `Tracking` or `TrackingCAA`.
+    /// `Tracking`, `TrackingCAA` or `DKIM`.
     pub record: String,
     pub name: String,
-    /// `CNAME` or `CAA`.
+    /// `CNAME`, `CAA` or `TXT`.
     #[serde(rename = "type")]
     pub kind: String,
     pub value: String,
@@ -64,13 +70,13 @@ pub struct RecordView {
     pub found: Option<String>,
     /// An operator vouched for it.
     pub by_operator: bool,
-    /// Of a subdomain that was used before: it weighs on nothing.
+    /// Of a subdomain or a key that was used before: it weighs on nothing.
     pub earlier: bool,
     pub checked_at: Option<u64>,
     pub next_check_at: Option<u64>,
 }
 
-pub(super) fn view(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> DomainView {
+pub(super) fn view(ops: &Ops, settings: &Snapshot, terms: &Terms, domain: &SenderDomain) -> DomainView {
     let shown = |s: &Subdomain| unicode(&s.labels);
     let asked = domain.tracking_subdomain();
     let earlier = domain.subdomains().iter().filter(|s| asked.is_none_or(|asked| asked.labels != s.labels));
@@ -84,6 +90,9 @@ pub(super) fn view(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) ->
             }
         }
     }
+    let newest = domain.dkim.newest().map(|key| &key.selector);
+    let keys = domain.dkim.keys().filter(|_| domain.dkim.is_on());
+    records.extend(keys.map(|key| key_record(domain, key, newest != Some(&key.selector))));
     DomainView {
         id: domain.id.to_string(),
         name: unicode(domain.name.as_str()),
@@ -96,6 +105,8 @@ pub(super) fn view(settings: &Snapshot, terms: &Terms, domain: &SenderDomain) ->
         tracking: standing(settings, terms, domain),
         certificate: asked.map_or_else(none, |s| certificate(settings, terms, s)),
         certificates: domain.subdomains().iter().map(|s| certificate(settings, terms, s)).collect(),
+        dkim: domain.dkim.is_on(),
+        signing: signing(ops, domain),
         excluded_recipients: domain.excluded.iter().map(str::to_owned).collect(),
         region: domain.region.as_str().to_owned(),
         created_at: domain.created_at,
@@ -127,6 +138,36 @@ fn records_of(terms: &Terms, subdomain: &Subdomain, earlier: bool) -> Vec<Record
         view("TrackingCAA", caa.name.to_string(), "CAA", value, caa.record, &looks.caa_found)
     });
     std::iter::once(tracking).chain(caa).collect()
+}
+
+fn key_record(domain: &SenderDomain, key: &DkimKey, earlier: bool) -> RecordView {
+    RecordView {
+        record: "DKIM".to_owned(),
+        name: key.selector.record_name(&domain.name),
+        kind: "TXT".to_owned(),
+        value: key.expected(),
+        status: key.record.status().to_owned(),
+        found: key.found.clone(),
+        by_operator: false,
+        earlier,
+        checked_at: key.looks.at,
+        next_check_at: key.looks.next,
+    }
+}
+
+/// Whether mail is signed, and what to mend if not.
+fn signing(ops: &Ops, domain: &SenderDomain) -> String {
+    let Some(newest) = domain.dkim.newest().filter(|_| domain.dkim.is_on()) else { return "off".to_owned() };
+    let Some(key) = domain.dkim.signing() else {
+        return format!("off: the record of selector {} is not verified", newest.selector);
+    };
+    if let Err(why) = ops.dkim.open(&domain.name, &key.selector, &key.public) {
+        return format!("off: {why}");
+    }
+    match key.selector == newest.selector {
+        true => format!("with selector {}", key.selector),
+        false => format!("with selector {}; {} is not verified", key.selector, newest.selector),
+    }
 }
 
 fn none() -> CertificateView {

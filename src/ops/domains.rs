@@ -1,7 +1,7 @@
 //! Sender domains and the panic switch.
 
 use super::domain_view::{DomainView, view};
-use super::{OpError, Ops, domain_name};
+use super::{OpError, Ops, dkim, domain_name};
 use crate::clock;
 use crate::domain::{self, Excluded, Finding, Region, SenderDomain};
 use crate::mail::DomainName;
@@ -23,6 +23,9 @@ pub struct NewDomain {
     /// Addresses, and domains as `@example.com`, whose copies are never tracked.
     #[serde(default)]
     pub excluded: Vec<String>,
+    /// Its mail is signed, with a key that is made.
+    #[serde(default)]
+    pub dkim: bool,
     /// The operator vouches for the subdomain.
     pub force_verified: bool,
 }
@@ -35,6 +38,8 @@ pub struct DomainUpdate {
     pub click: Option<bool>,
     #[serde(default)]
     pub excluded: Option<Vec<String>>,
+    #[serde(default)]
+    pub dkim: Option<bool>,
     pub force_verified: bool,
 }
 
@@ -56,6 +61,11 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
     let excluded = Excluded::parse(new.excluded.iter().map(String::as_str))?;
     let now = clock::unix_ms();
     let id = Uuid::from_bytes(*clock::queue_id().as_bytes());
+    let turn = if new.dkim { Some(ops.dkim_turn.lock().await) } else { None };
+    if ops.settings.snapshot().domains.contains_key(&name) {
+        return Err(OpError::DomainExists(name));
+    }
+    let key = if new.dkim { Some(dkim::generate().await?) } else { None };
     let made = ops.settings.change(|settings| {
         if settings.domains.contains_key(&name) {
             return Err(OpError::DomainExists(name));
@@ -72,9 +82,13 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
         if new.force_verified {
             domain.verify_by_operator(now)?;
         }
+        if let Some(key) = &key {
+            dkim::place(ops, &mut domain, key, None, now)?;
+        }
         Ok((vec![Change::Domain(domain)], ()))
     });
     made.await?;
+    drop(turn);
     wait_for_caa(ops, id).await;
     domain_show(ops, id)
 }
@@ -82,6 +96,9 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
 pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<DomainView, OpError> {
     let excluded = update.excluded.as_ref().map(|all| Excluded::parse(all.iter().map(String::as_str))).transpose()?;
     let now = clock::unix_ms();
+    let turn = if update.dkim.is_some() { Some(ops.dkim_turn.lock().await) } else { None };
+    let has_key = ops.settings.snapshot().domain(id).ok_or(OpError::NoSuchDomain)?.dkim.newest().is_some();
+    let key = if update.dkim == Some(true) && !has_key { Some(dkim::generate().await?) } else { None };
     let changed = ops.settings.change(|settings| {
         let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
         let mut domain = before.clone();
@@ -94,10 +111,16 @@ pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<
         if update.force_verified {
             domain.verify_by_operator(now)?;
         }
+        match (update.dkim, &key) {
+            (_, Some(key)) => dkim::place(ops, &mut domain, key, None, now)?,
+            (Some(on), None) => domain.dkim.switch(on)?,
+            (None, None) => {}
+        }
         let changes = if domain == *before { vec![] } else { vec![Change::Domain(domain)] };
         Ok::<_, OpError>((changes, ()))
     });
     changed.await?;
+    drop(turn);
     wait_for_caa(ops, id).await;
     domain_show(ops, id)
 }
@@ -166,6 +189,8 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
         }
         domain.verify(now);
         let asked: Vec<_> = domain.subdomains().iter().map(|s| (s.host.clone(), s.looks.asked)).collect();
+        let keys = domain.dkim.keys().filter(|_| domain.dkim.is_on());
+        let keys: Vec<_> = keys.map(|key| (key.public.clone(), key.looks.asked)).collect();
         // Orders that the CA had put an end to, or that wait for their time, are made again.
         let hosts = domain.subdomains().iter().map(|s| &s.host);
         let waiting = hosts.filter_map(|host| Some((host, settings.certificates.get(host)?)));
@@ -173,15 +198,21 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
         let mut changes: Vec<_> =
             waiting.map(|(host, state)| Change::Certificate(host.clone(), state.asked())).collect();
         changes.push(Change::Domain(domain));
-        Ok::<_, OpError>((changes, asked))
+        Ok::<_, OpError>((changes, (asked, keys)))
     });
-    let asked = asked.await?;
+    let (hosts, keys) = asked.await?;
     wait_for(ops, patience, |settings| {
         let Some(domain) = settings.domain(id) else { return true };
-        asked.iter().all(|(host, asked)| {
+        let is_past = |answered: u32, asked: u32| answered.wrapping_sub(asked) < u32::MAX / 2;
+        let looked = hosts.iter().all(|(host, asked)| {
             let subdomain = domain.subdomains().iter().find(|s| s.host == *host);
-            subdomain.is_none_or(|s| s.looks.answered.wrapping_sub(*asked) < u32::MAX / 2)
-        })
+            subdomain.is_none_or(|s| is_past(s.looks.answered, *asked))
+        });
+        looked
+            && keys.iter().all(|(public, asked)| {
+                let key = domain.dkim.keys().find(|key| key.public == *public);
+                key.is_none_or(|key| is_past(key.looks.answered, *asked))
+            })
     })
     .await;
     domain_show(ops, id)
@@ -216,38 +247,41 @@ pub async fn domain_checked(
     began: u64,
 ) -> Result<(), OpError> {
     let terms = ops.terms.load_full();
-    let (before, after) = ops
-        .settings
-        .change(|settings| {
-            let Some(mut domain) = settings.domain(id).cloned() else {
-                return Ok::<_, OpError>((vec![], (None, None)));
-            };
-            let before = Standing::of(&domain, &terms);
-            domain.checked(looked_at, finding, &terms.expected, terms.demand, began);
-            let after = Standing::of(&domain, &terms);
-            Ok((vec![Change::Domain(domain)], (Some(before), Some(after))))
-        })
-        .await?;
-    if let (Some(before), Some(after)) = (before, after)
-        && before != after
-    {
-        tracing::info!(domain = %after.name, status = after.status, in_use = after.in_use, "domain checked");
+    let standing = ops.settings.change(|settings| {
+        let Some(mut domain) = settings.domain(id).cloned() else { return Ok::<_, OpError>((vec![], None)) };
+        let before = Standing::of(&domain, &terms);
+        domain.checked(looked_at, finding, &terms.expected, terms.demand, began);
+        let after = Standing::of(&domain, &terms);
+        Ok((vec![Change::Domain(domain)], Some((before, after))))
+    });
+    if let Some((before, after)) = standing.await? {
+        after.tell_change_from(&before);
     }
     Ok(())
 }
 
 /// What of a domain is worth a line in the log when it changes.
 #[derive(PartialEq)]
-struct Standing {
+pub(super) struct Standing {
     name: DomainName,
     status: &'static str,
     in_use: Option<String>,
+    /// The selector of the key that signs.
+    signs: Option<String>,
 }
 
 impl Standing {
-    fn of(domain: &SenderDomain, terms: &super::Terms) -> Self {
+    pub(super) fn of(domain: &SenderDomain, terms: &super::Terms) -> Self {
         let in_use = domain.active_subdomain(terms.demand).map(|s| s.host.to_string());
-        Self { name: domain.name.clone(), status: domain.status(), in_use }
+        let signs = domain.dkim.signing().map(|key| key.selector.to_string());
+        Self { name: domain.name.clone(), status: domain.status(), in_use, signs }
+    }
+
+    pub(super) fn tell_change_from(&self, before: &Self) {
+        if self != before {
+            let (status, in_use, signs) = (self.status, self.in_use.as_deref(), self.signs.as_deref());
+            tracing::info!(domain = %self.name, status, in_use, signs, "domain checked");
+        }
     }
 }
 
@@ -256,7 +290,8 @@ impl Standing {
 pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
     let now = clock::unix_ms();
     let grace = ops.terms.load().removed_domain_grace;
-    ops.settings
+    let removed = ops
+        .settings
         .change(|settings| {
             let domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
             let name = domain.name.clone();
@@ -269,10 +304,14 @@ pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
             // One record for all the times that it was here, or they would never grow fewer.
             let earlier: Vec<_> = settings.removed.values().filter(|earlier| earlier.name == name).collect();
             let dropped = earlier.iter().map(|earlier| Change::DropRemoved(earlier.id)).collect::<Vec<_>>();
-            let kept = domain.removed(earlier.iter().copied(), now).map(Change::Removed);
-            Ok((dropped.into_iter().chain(kept).chain([Change::DropDomain(name)]).collect(), text))
+            let kept = domain.clone().removed(earlier.iter().copied(), now).map(Change::Removed);
+            let changes = dropped.into_iter().chain(kept).chain([Change::DropDomain(name)]).collect();
+            Ok::<_, OpError>((changes, (domain, text)))
         })
-        .await
+        .await;
+    let (domain, text) = removed?;
+    dkim::forget(ops, &domain).await;
+    Ok(text)
 }
 
 /// A duration as people say it, in the largest unit that leaves nothing out.
@@ -297,13 +336,13 @@ pub fn domain_id(ops: &Ops, name: &str) -> Result<Uuid, OpError> {
 /// All of them, in the order of their names.
 pub fn domain_list(ops: &Ops) -> Vec<DomainView> {
     let (settings, terms) = (ops.settings.snapshot(), ops.terms.load());
-    settings.domains.values().map(|domain| view(&settings, &terms, domain)).collect()
+    settings.domains.values().map(|domain| view(ops, &settings, &terms, domain)).collect()
 }
 
 pub fn domain_show(ops: &Ops, id: Uuid) -> Result<DomainView, OpError> {
     let settings = ops.settings.snapshot();
     let domain = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
-    Ok(view(&settings, &ops.terms.load(), domain))
+    Ok(view(ops, &settings, &ops.terms.load(), domain))
 }
 
 /// The panic switch, for all mail or one sender domain.

@@ -3,6 +3,7 @@
 //! queue and the view.
 
 mod certificates;
+mod dkim;
 mod domain_view;
 mod domains;
 mod emails;
@@ -10,6 +11,7 @@ mod keys;
 mod mail;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
+pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
     DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,
@@ -23,7 +25,7 @@ pub use mail::{
 };
 
 use crate::domain::{Demand, DomainRule, Expected};
-use crate::keys::{KeyError, TokenRing};
+use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
 use crate::mail::{AddressError, DomainError, DomainName, QueueId};
 use crate::queue::Queue;
 use crate::settings::Settings;
@@ -39,6 +41,9 @@ use std::time::Duration;
 pub struct Ops {
     pub settings: Arc<Settings>,
     pub keys: TokenRing,
+    pub dkim: Arc<DkimKeys>,
+    /// One change of DKIM keys at a time: files and settings must go together.
+    pub dkim_turn: tokio::sync::Mutex<()>,
     pub queue: Arc<Queue>,
     pub log: Log,
     pub store: MaybeStore,
@@ -98,6 +103,10 @@ pub enum OpError {
     /// The log could not be written.
     Log(AppendError),
     Keys(KeyError),
+    /// A DKIM key that was brought.
+    BadDkimKey(BadDkimKey),
+    /// A DKIM key could not be made.
+    Fault(String),
     Store(StoreError),
     /// The view is shut, so there is no history to be had.
     NoHistory,
@@ -134,6 +143,8 @@ impl fmt::Display for OpError {
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),
             Self::Keys(e) => write!(f, "{e}"),
+            Self::BadDkimKey(e) => write!(f, "{e}"),
+            Self::Fault(why) => f.write_str(why),
             Self::Store(e) => write!(f, "the store cannot be read: {e}"),
             Self::NoHistory => f.write_str(
                 "the store is not open, so there is no history yet; if it stays so, the server's log says why",
@@ -153,6 +164,18 @@ impl From<AppendError> for OpError {
 impl From<DomainRule> for OpError {
     fn from(rule: DomainRule) -> Self {
         Self::Rule(rule)
+    }
+}
+
+impl From<KeyError> for OpError {
+    fn from(error: KeyError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+impl From<BadDkimKey> for OpError {
+    fn from(error: BadDkimKey) -> Self {
+        Self::BadDkimKey(error)
     }
 }
 

@@ -1,9 +1,11 @@
 //! One attempt at one message: the plan, a copy per recipient, the transactions, the outcomes.
 
-use super::fit::{UNREADABLE, fit, refusal_of};
+use super::fit::{UNREADABLE, refusal_of};
+use super::letter::Letter;
 use super::notices::{self, Told};
 use super::outcomes::{cut, told};
 use super::route::Route;
+use super::sign::{Signer, refusal};
 use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
 use crate::dsn::Kind;
@@ -44,7 +46,9 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
         };
     }
     let Attempt { id, head, due, hot } = job;
-    let _room = outbound.room_for(head.size).await;
+    // As it came, its copy, and that with a signature before it.
+    let signs = outbound.routes.of(head.from_domain.as_deref()).dkim.is_some();
+    let _room = outbound.room_for(head.size, if signs { 3 } else { 2 }).await;
     let mut run = Run::new(outbound, id, head);
     let body = match &hot {
         Some(hot) => Ok(hot.body.clone()),
@@ -100,6 +104,8 @@ pub(super) struct Run<'a> {
     pub(super) outbound: &'a Outbound,
     pub(super) id: QueueId,
     pub(super) head: Arc<MessageHead>,
+    /// Signs what leaves.
+    pub(super) dkim: Option<Arc<Signer>>,
     /// Rides along with the first outcome.
     pub(super) report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
@@ -125,6 +131,7 @@ impl<'a> Run<'a> {
             outbound,
             id,
             head,
+            dkim: None,
             report: None,
             stranded: false,
             stopping: false,
@@ -159,7 +166,14 @@ impl<'a> Run<'a> {
     }
 
     async fn deliver(&mut self, body: Bytes, due: Vec<Due>, connection: &mut Option<Connection>) {
-        let route = self.outbound.routes.of(self.head.from_domain.as_deref());
+        let mut route = self.outbound.routes.of(self.head.from_domain.as_deref());
+        if route.dkim.is_some()
+            && let Some(why) = refusal(&body)
+        {
+            self.tell_unsigned(&why);
+            route = Arc::new(route.without_dkim());
+        }
+        self.dkim.clone_from(&route.dkim);
         let (plan, body) = self.plan(body, &route).await;
         let report = plan.report();
         match report.skipped {
@@ -205,7 +219,7 @@ impl<'a> Run<'a> {
         while !waiting.is_empty() {
             let (now, rest) = waiting.split_at(waiting.len().min(group));
             waiting = rest;
-            let message = if plan.is_untouched() {
+            let bytes = if plan.is_untouched() {
                 &body[..]
             } else {
                 copy.clear();
@@ -213,7 +227,9 @@ impl<'a> Run<'a> {
                 plan.copy_for(body, &self.id, now[0].recipient, signer, &mut copy);
                 &copy[..]
             };
-            let too_many = self.transact(message, now, connection).await;
+            let rewritten = plan.copies_differ() && signer.is_some();
+            let letter = Letter { bytes, rewritten, message: body, plan };
+            let too_many = self.transact(letter, now, connection).await;
             again.extend(too_many);
             if self.no_connection.is_some() {
                 // One probe looks after a smarthost that is gone, not each recipient; and where one connection after
@@ -242,9 +258,11 @@ impl<'a> Run<'a> {
     ) {
         let mut copy = Vec::new();
         plan.copy_for(body, &self.id, due[0].recipient, signer, &mut copy);
+        let rewritten = plan.copies_differ() && signer.is_some();
+        let letter = Letter { bytes: &copy, rewritten, message: body, plan };
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(SHARED_RECIPIENTS));
-            due = self.transact(&copy, &due, connection).await;
+            due = self.transact(letter, &due, connection).await;
             due.extend(rest);
             if self.no_connection.is_some() {
                 if !self.stopping {
@@ -275,7 +293,8 @@ impl<'a> Run<'a> {
     }
 
     /// One transaction for `due`. Returns those that are to go in another one at once.
-    async fn transact(&mut self, message: &[u8], due: &[Due], connection: &mut Option<Connection>) -> Vec<Due> {
+    async fn transact(&mut self, letter: Letter<'_>, due: &[Due], connection: &mut Option<Connection>) -> Vec<Due> {
+        let message = letter.bytes;
         let head = Arc::clone(&self.head);
         let recipients: Vec<&Recipient> =
             due.iter().filter_map(|due| head.envelope.recipients.get(usize::from(due.recipient))).collect();
@@ -311,14 +330,14 @@ impl<'a> Run<'a> {
             let started = Instant::now();
             let took_over_dsn = open.capabilities().dsn;
             self.smarthost = open.peer().to_owned();
-            let fitted = match fit(message, open) {
-                Ok(fitted) => fitted,
+            let sealed = match self.seal(&letter, open.capabilities().eight_bit_mime).await {
+                Ok(sealed) => sealed,
                 Err(stuck) => {
                     let replies = vec![refusal_of(stuck); due.len()];
                     return self.answered(&replies, due, took_over_dsn, started);
                 }
             };
-            let transaction = Transaction { message: &fitted, ..transaction };
+            let transaction = Transaction { message: &sealed, ..transaction };
             let _cut = CutShort { id: self.id, waits_for_dot: Arc::clone(&open.waits_for_dot), recipients: due.len() };
             match open.send(&transaction).await {
                 Ok(replies) => return self.answered(&replies, due, took_over_dsn, started),

@@ -1,14 +1,13 @@
 //! A message and a smarthost that lacks extensions: what is made of the message, and what is said where nothing can be.
 
-use super::Connection;
 use super::transaction::is_ours;
 use crate::mail::{Enhanced, Reply};
 use crate::mime::downgrade::{Stuck, to_seven_bit};
 use std::borrow::Cow;
 
-/// The message as this smarthost can take it.
-pub(super) fn fit<'a>(message: &'a [u8], connection: &Connection) -> Result<Cow<'a, [u8]>, Stuck> {
-    match connection.capabilities().eight_bit_mime {
+/// The message as a smarthost can take it that offers 8BITMIME, or does not.
+pub(super) fn fit(message: &[u8], eight_bit_mime: bool) -> Result<Cow<'_, [u8]>, Stuck> {
+    match eight_bit_mime {
         true => Ok(Cow::Borrowed(message)),
         false => to_seven_bit(message),
     }

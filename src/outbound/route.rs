@@ -1,6 +1,8 @@
 //! What is done to the mail of a sender domain, read from the settings at each attempt and kept until they change.
 
+use super::sign::Signer as DkimSigner;
 use crate::domain::{Demand, Excluded, SenderDomain, Subdomain};
+use crate::keys::DkimKeys;
 use crate::mail::DomainName;
 use crate::rewrite::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
 use crate::settings::{Settings, Snapshot};
@@ -22,21 +24,38 @@ pub struct Style {
 }
 
 /// What is done to one domain's mail.
+#[derive(Clone)]
 pub struct Route {
     pub tracking: Tracking,
     /// Whose copies are left alone.
     pub excluded: Excluded,
     /// Signs for the tracking host; there whenever tracking is active.
     pub signer: Option<HostSigner>,
+    /// Signs what leaves.
+    pub dkim: Option<Arc<DkimSigner>>,
+}
+
+impl Route {
+    /// The same for a message that cannot be signed: a signature it brings is then one that we cannot replace.
+    pub(super) fn without_dkim(&self) -> Self {
+        let mut route = Self { dkim: None, ..self.clone() };
+        if let Tracking::Active(policy) = &mut route.tracking {
+            policy.signs = false;
+        }
+        route
+    }
 }
 
 /// Routes by domain, made when first asked for and dropped when settings or keys change.
 pub struct Routes {
     settings: Arc<Settings>,
     signer: Arc<ArcSwap<Signer>>,
+    dkim: Arc<DkimKeys>,
     /// May be swapped.
     pub style: ArcSwap<Style>,
     known: Mutex<Known>,
+    /// Domains whose key cannot be used, with the reason that was logged.
+    unusable: Mutex<HashMap<DomainName, String>>,
 }
 
 #[derive(Default)]
@@ -51,8 +70,9 @@ struct Known {
 const MAX_KNOWN: usize = 10_000;
 
 impl Routes {
-    pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, style: Style) -> Self {
-        Self { settings, signer, style: ArcSwap::from_pointee(style), known: Mutex::default() }
+    pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, dkim: Arc<DkimKeys>, style: Style) -> Self {
+        let (known, unusable) = (Mutex::default(), Mutex::default());
+        Self { settings, signer, dkim, style: ArcSwap::from_pointee(style), known, unusable }
     }
 
     /// The route for mail whose From header names `domain`.
@@ -75,7 +95,12 @@ impl Routes {
         if let Some(route) = known.routes.get(name) {
             return Arc::clone(route);
         }
-        let tracking = tracking(&settings, &style, name);
+        let domain = DomainName::parse(name).ok().and_then(|name| settings.domains.get(&name));
+        let dkim = domain.and_then(|domain| self.dkim_signer(domain));
+        let mut tracking = tracking(&settings, &style, name);
+        if let Tracking::Active(policy) = &mut tracking {
+            policy.signs = dkim.is_some();
+        }
         let signer = match &tracking {
             Tracking::Active(policy) => Some(signer.for_host(&policy.host)),
             Tracking::Off(_) => None,
@@ -84,9 +109,30 @@ impl Routes {
             Tracking::Active(policy) => settings.domains.get(&policy.domain).map(|domain| domain.excluded.clone()),
             Tracking::Off(_) => None,
         };
-        let route = Arc::new(Route { tracking, excluded: excluded.unwrap_or_default(), signer });
+        let route = Arc::new(Route { tracking, excluded: excluded.unwrap_or_default(), signer, dkim });
         known.routes.insert(name.into(), Arc::clone(&route));
         route
+    }
+
+    /// What signs mail of the domain, if its key is in use and can be read.
+    fn dkim_signer(&self, domain: &SenderDomain) -> Option<Arc<DkimSigner>> {
+        let key = domain.dkim.signing()?;
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.dkim.open(&domain.name, &key.selector, &key.public) {
+            Ok(opened) => {
+                unusable.remove(&domain.name);
+                let (domain, selector) = (domain.name.clone(), key.selector.clone());
+                Some(Arc::new(DkimSigner { domain, selector, key: opened }))
+            }
+            Err(why) => {
+                let why = why.to_string();
+                if unusable.get(&domain.name) != Some(&why) {
+                    tracing::error!(domain = %domain.name, "mail is not signed: {why}");
+                    unusable.insert(domain.name.clone(), why);
+                }
+                None
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many work at once, and what happens when the smarthost cannot be reached.
 
 use super::attempt::{Ended, attempt, put_off_due};
+use super::sign::Pool;
 use super::{Connection, OpenError, OpenErrorKind, Routes, Smarthost};
 use crate::clock;
 use crate::intake::Intake;
@@ -28,6 +29,8 @@ pub struct Outbound {
     down: Mutex<HashMap<(String, u16), Instant>>,
     /// Memory for messages over [`HOT_MESSAGE`] and their copies, in KiB.
     pub large: Arc<Semaphore>,
+    /// Where messages are signed.
+    pub(super) signing: Pool,
     /// Workers that wait for something to do.
     idle: AtomicUsize,
     /// True once nothing more is to be opened.
@@ -71,7 +74,19 @@ impl Outbound {
         let (log, queue) = (intake.log.clone(), Arc::clone(&intake.queue));
         let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
         let (down, idle, working) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { log, queue, routes, delivery, intake, down, large, idle, stopping: OnceLock::new(), working }
+        Self {
+            log,
+            queue,
+            routes,
+            delivery,
+            intake,
+            down,
+            large,
+            signing: Pool::new(),
+            idle,
+            stopping: OnceLock::new(),
+            working,
+        }
     }
 
     /// A connection to the first smarthost that answers. One that did not lately is asked after the others, so that
@@ -130,12 +145,12 @@ impl Outbound {
         }
     }
 
-    /// Waits for room for a large message with its copy; nothing is held for a small one.
-    pub async fn room_for(&self, size: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    /// Waits for room for a large message that is in memory so many times; nothing is held for a small one.
+    pub async fn room_for(&self, size: u64, times: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         if size <= HOT_MESSAGE as u64 {
             return None;
         }
-        let kib = usize::try_from(size.saturating_mul(2) / 1024).unwrap_or(usize::MAX).clamp(1, LARGE_KIB);
+        let kib = usize::try_from(size.saturating_mul(times) / 1024).unwrap_or(usize::MAX).clamp(1, LARGE_KIB);
         Arc::clone(&self.large).acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)).await.ok()
     }
 }

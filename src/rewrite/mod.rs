@@ -1,6 +1,6 @@
 //! Rewriting: a message and a policy make a [`Plan`]; the plan makes a copy for each recipient.
 //!
-//! Owns: which parts, links and place are changed, and that nothing else is. Does not: sign (DKIM comes later), send,
+//! Owns: which parts, links and place are changed, and that nothing else is. Does not: sign (that comes last), send,
 //! or read a clock, a file or a random number. Pure: the same input gives the same plan.
 //!
 //! 1. [`plan`] reads the header (`policy`: what does the sender ask for?), finds the parts
@@ -22,7 +22,7 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
-pub use policy::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
+pub use policy::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking, signing_domain};
 pub use report::{LinkDetail, LinkOutcome, Note, Pixel, Report, SkipReason};
 
 use crate::mail::QueueId;

@@ -191,8 +191,8 @@ impl Wishes {
     }
 }
 
-/// The `d=` of a DKIM-Signature (RFC 6376 §3.5). White space inside does not count (§3.2).
-fn signing_domain(value: &str) -> Option<String> {
+/// The `d=` of a DKIM-Signature (RFC 6376 §3.5), in lower case. White space inside does not count (§3.2).
+pub fn signing_domain(value: &str) -> Option<String> {
     let tags = value.split(';').filter_map(|tag| tag.split_once('='));
     let domain = tags.filter(|(name, _)| name.trim() == "d").map(|(_, domain)| domain).next()?;
     let domain: String = domain.chars().filter(|c| !c.is_ascii_whitespace()).collect();

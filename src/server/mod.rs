@@ -17,7 +17,7 @@ use crate::event::{AgentList, Event};
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
-use crate::keys::{KeyError, TokenRing};
+use crate::keys::{DkimKeys, KeyError, TokenRing};
 use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
@@ -197,9 +197,12 @@ pub async fn serve_until(
         hostname: config.hostname.as_str().into(),
         rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
+    let dkim = Arc::new(DkimKeys::new(&config.data_dir));
     let ops = Arc::new(Ops {
         settings: Arc::clone(&settings),
         keys: keys.clone(),
+        dkim: Arc::clone(&dkim),
+        dkim_turn: tokio::sync::Mutex::default(),
         queue: Arc::clone(&queue),
         log: log.clone(),
         store: Arc::clone(&store),
@@ -210,7 +213,8 @@ pub async fn serve_until(
         // Before the first delivery: the settings may know of a certificate whose file is gone.
         acme::tell(&ops, hosts).await;
     }
-    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), parts::style(&config));
+    let style = parts::style(&config);
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 

@@ -1,7 +1,7 @@
-//! Questions to DNS, and what their answers say of a tracking host. An answer that says nothing (SERVFAIL, a time-out, a
+//! Questions to DNS, and what their answers say of a tracking host or a DKIM key. An answer that says nothing (SERVFAIL, a time-out, a
 //! lame server) is never taken for an absence.
 
-use crate::domain::{CaaProperty, CaaSet, CnameFound, NotKnown};
+use crate::domain::{CaaProperty, CaaSet, CnameFound, NotKnown, TxtFinding, TxtFound};
 use crate::mail::DomainName;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
@@ -115,6 +115,30 @@ impl Dns {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// The TXT records at `name`, where a DKIM key of `domain` should be published; CNAMEs followed. `domain` is what a
+    /// provider's form may have added.
+    pub async fn key_record(&self, name: &str, domain: &DomainName) -> TxtFinding {
+        let found = self.texts(name).await?;
+        if !found.is_empty() {
+            return Ok(TxtFound::Records(found));
+        }
+        // A help and no more, as with a CNAME.
+        let doubled = format!("{name}.{domain}");
+        match self.texts(&doubled).await {
+            Ok(found) if !found.is_empty() => Ok(TxtFound::Doubled(doubled)),
+            _ => Ok(TxtFound::Nothing),
+        }
+    }
+
+    /// Each record with its strings joined (RFC 6376 §3.6.2.2).
+    async fn texts(&self, name: &str) -> Result<Vec<Vec<u8>>, NotKnown> {
+        let text = |record: Record| match record.data {
+            RData::TXT(text) => Some(text.txt_data.concat()),
+            _ => None,
+        };
+        Ok(self.records(name, RecordType::TXT).await?.into_iter().filter_map(text).collect())
     }
 
     /// All addresses of a name, CNAMEs followed.

@@ -1,5 +1,5 @@
-//! Looking at DNS: which tracking host is due, what stands there, and whether a browser would reach us. Facts go to
-//! [`crate::ops::domain_checked`]; what they mean is [`crate::domain`]'s.
+//! Looking at DNS: which tracking host or DKIM key is due, what stands there, and whether a browser would reach us. Facts
+//! go to [`crate::ops::domain_checked`] and [`crate::ops::dkim_checked`]; what they mean is [`crate::domain`]'s.
 //!
 //! When to look next is part of a domain's settings, so a restart goes on where it was.
 
@@ -7,10 +7,11 @@ mod dns;
 mod reach;
 
 use crate::clock;
-use crate::domain::{Browser, Demand, Finding, NotKnown, Record, Subdomain};
+use crate::domain::{Browser, Demand, DkimKey, Finding, Looks, NotKnown, Record, SenderDomain, Subdomain};
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
 pub use dns::Dns;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,11 +54,42 @@ pub async fn found_instead(dns: &Dns, host: &DomainName, domain: &DomainName, ta
     Finding { cname, caa: None, browser: Browser::NotAsked }.cname_text(host, labels, target)
 }
 
-/// One tracking host of one domain.
+/// One tracking host of one domain, or where one of its DKIM keys is published.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Site {
     id: Uuid,
-    host: DomainName,
+    name: String,
+}
+
+/// What is looked at, as it is when the look begins.
+enum Subject<'a> {
+    Host(Cow<'a, Subdomain>),
+    Key(Cow<'a, DkimKey>),
+}
+
+impl Subject<'_> {
+    fn name(&self, domain: &DomainName) -> String {
+        match self {
+            Self::Host(host) => host.host.to_string(),
+            Self::Key(key) => key.selector.record_name(domain),
+        }
+    }
+
+    /// Somebody waits for what comes of it.
+    fn is_asked_for(&self) -> bool {
+        let is_open = |looks: &Looks| looks.asked != looks.answered;
+        match self {
+            Self::Host(host) => is_open(&host.looks),
+            Self::Key(key) => is_open(&key.looks),
+        }
+    }
+
+    fn into_owned(self) -> Subject<'static> {
+        match self {
+            Self::Host(host) => Subject::Host(Cow::Owned(host.into_owned())),
+            Self::Key(key) => Subject::Key(Cow::Owned(key.into_owned())),
+        }
+    }
 }
 
 /// Looks at what is due, until `stop`.
@@ -73,23 +105,23 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
         let (settings, terms) = (looker.ops.settings.snapshot(), looker.ops.terms.load_full());
-        let mut due: Vec<_> = settings
-            .domains
-            .values()
-            .flat_map(|d| d.due(terms.demand, terms.by_acme, now).map(move |(at, subdomain)| (at, d, subdomain)))
-            .collect();
-        let asked = |subdomain: &Subdomain| subdomain.looks.asked != subdomain.looks.answered;
-        due.sort_by_key(|(at, _, subdomain)| (!asked(subdomain), *at));
-        for (at, domain, subdomain) in due {
-            let site = Site { id: domain.id, host: subdomain.host.clone() };
+        let mut due: Vec<(u64, &SenderDomain, Subject<'_>)> = Vec::new();
+        for domain in settings.domains.values() {
+            let hosts = domain.due(terms.demand, terms.by_acme, now);
+            due.extend(hosts.map(|(at, host)| (at, domain, Subject::Host(Cow::Borrowed(host)))));
+            due.extend(domain.dkim_due(now).map(|(at, key)| (at, domain, Subject::Key(Cow::Borrowed(key)))));
+        }
+        due.sort_by_key(|(at, _, subject)| (!subject.is_asked_for(), *at));
+        for (at, domain, subject) in due {
+            let site = Site { id: domain.id, name: subject.name(&domain.name) };
             if under_way.values().any(|other| *other == site) {
                 continue;
             }
-            let most = if asked(subdomain) { AT_ONCE + AT_ONCE_ASKED } else { AT_ONCE };
+            let most = if subject.is_asked_for() { AT_ONCE + AT_ONCE_ASKED } else { AT_ONCE };
             if at > now {
                 wake = wake.min(at);
             } else if under_way.len() < most {
-                let look = look(Arc::clone(&looker), domain.name.clone(), subdomain.clone(), site.clone());
+                let look = look(Arc::clone(&looker), domain.name.clone(), subject.into_owned(), site.clone());
                 under_way.insert(looks.spawn(look).id(), site);
             }
         }
@@ -112,11 +144,21 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn look(looker: Arc<Looker>, domain: DomainName, subdomain: Subdomain, site: Site) {
-    let started = clock::unix_ms();
-    let finding = looker.find(&domain, &subdomain).await;
-    if let Err(e) = ops::domain_checked(&looker.ops, site.id, &subdomain, &finding, started).await {
-        tracing::error!(host = %site.host, "what DNS says could not be written down: {e}");
+async fn look(looker: Arc<Looker>, domain: DomainName, subject: Subject<'static>, site: Site) {
+    let (started, ops) = (clock::unix_ms(), &looker.ops);
+    let written = match &subject {
+        Subject::Host(host) => {
+            let finding = looker.find(&domain, host).await;
+            ops::domain_checked(ops, site.id, host, &finding, started).await
+        }
+        Subject::Key(key) => {
+            let finding = looker.dns.key_record(&site.name, &domain).await;
+            tracing::debug!(name = site.name, ?finding, "looked at");
+            ops::dkim_checked(ops, site.id, key, &finding, started).await
+        }
+    };
+    if let Err(e) = written {
+        tracing::error!(name = site.name, "what DNS says could not be written down: {e}");
         tokio::time::sleep(WRITE_PAUSE).await;
     }
 }

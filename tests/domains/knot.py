@@ -19,9 +19,11 @@ SEARCH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
 
 
 class Knot:
-    """`address` is a (host, port) for both UDP and TCP. All methods may be called from several threads."""
+    """`address` is a (host, port) for both UDP and TCP; it listens on `also` as well, which are such pairs. All methods
+    may be called from several threads."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, also=()):
+        self.also = also
         self.folder = pathlib.Path(folder).resolve()
         (self.folder / "zones").mkdir(parents=True)
         (self.folder / "db").mkdir()
@@ -101,8 +103,8 @@ class Knot:
         self.zones[name].write_text("\n".join(lines) + "\n")
 
     def configure(self):
-        host, port = self.address
-        server = {"rundir": f'"{self.folder}"', "listen": f"{host}@{port}", "udp-workers": 1, "tcp-workers": 1,
+        listen = ", ".join(f"{host}@{port}" for host, port in (self.address, *self.also))
+        server = {"rundir": f'"{self.folder}"', "listen": f"[{listen}]", "udp-workers": 1, "tcp-workers": 1,
                   "background-workers": 1, "pidfile": f'"{self.folder}/pid"'}
         # Zones come from their files alone: no journal, and nothing written back.
         template = {"storage": f'"{self.folder}/zones"', "journal-content": "none", "zonefile-load": "whole",

@@ -28,21 +28,21 @@ smtpd_tls_key_file = {folder}/relay.key
 
 class Route(contextlib.ExitStack):
     """Runs until it is closed. `users` have mailboxes behind; `secure`: TLS on both ways, with AUTH on the first;
-    `server`: lines for the main.cf of the Postfix behind."""
+    `server`: lines for the main.cf of the Postfix behind; `more`: settings of the relay."""
 
-    def __init__(self, users, secure=False, server=""):
+    def __init__(self, users, secure=False, server="", more=None):
         super().__init__()
         with contextlib.ExitStack() as unwinding:
             self.folder = pathlib.Path(unwinding.enter_context(folder()))
             front, behind = free_ports(2)
-            listener, settings, client = TRUSTED, {}, ""
+            listener, settings, client = TRUSTED, dict(more or {}), ""
             if secure:
                 root = certificate(self.folder)
                 client = CLIENT.format(folder=self.folder, host=HOST)
                 server += SERVER.format(folder=self.folder)
                 listener = {"tls": "starttls", "auth": "required", "trusted_networks": []}
                 files = {"certificate_file": f"{self.folder}/relay.pem", "key_file": f"{self.folder}/relay.key"}
-                settings = {"smtp": files, "smarthost": {"tls": "required", "ca_file": str(root)}}
+                settings |= {"smtp": files, "smarthost": {"tls": "required", "ca_file": str(root)}}
             self.relay = Relay(self.folder / "relay", behind, (listener,), settings)
             unwinding.callback(self.relay.stop)
             self.relay.track()

@@ -1,0 +1,459 @@
+//! The DKIM keys of a domain: which one signs, how one takes over from another, and the life of their records. The
+//! private keys are not here; they are files of their own.
+//!
+//! A new key is published first and signs once its record has been seen; until then the one before it signs. Keys that
+//! signed stay listed, since mail on its way still needs their records; one whose record was never there is dropped
+//! when another takes its place.
+
+use super::record::{self, Record};
+use super::subdomain::Looks;
+use super::txt::{TxtFinding, expected_txt, txt_evidence, txt_text};
+use super::{DomainRule, name};
+use crate::mail::DomainName;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Whether mail of a domain is signed, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dkim {
+    /// Never without a key.
+    on: bool,
+    /// The oldest first; the last one is the one that is to sign.
+    keys: Vec<DkimKey>,
+}
+
+/// One key, and what is known of its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DkimKey {
+    pub selector: Selector,
+    /// SubjectPublicKeyInfo in base64, as it stands in DNS. Tells keys apart that had the same selector in turn.
+    pub public: String,
+    pub created_at: u64,
+    pub record: Record,
+    /// Its record was seen, so mail may be signed with it.
+    #[serde(default)]
+    pub proven: bool,
+    /// What was there instead of its record.
+    #[serde(default)]
+    pub found: Option<String>,
+    #[serde(default)]
+    pub looks: Looks,
+}
+
+/// What tells one key of a domain from another (RFC 6376 §3.1): labels of letters, digits and hyphens, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Selector(Box<str>);
+
+/// Selectors of keys that are made here, in turn.
+const OURS: [&str; 2] = ["trackpost", "trackpost2"];
+/// More keys than this are not kept; the oldest that does not sign goes first.
+const MAX_KEYS: usize = 4;
+
+impl Dkim {
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// There is nothing to be kept of it.
+    pub(super) fn is_unused(&self) -> bool {
+        !self.on && self.keys.is_empty()
+    }
+
+    /// The newest, which is to sign; then the earlier ones, the latest of them first.
+    pub fn keys(&self) -> impl Iterator<Item = &DkimKey> {
+        self.keys.iter().rev()
+    }
+
+    /// The key that is to sign.
+    pub fn newest(&self) -> Option<&DkimKey> {
+        self.keys.last()
+    }
+
+    /// The key that signs now: the newest whose record is there; else the newest whose record was lost a while ago.
+    pub fn signing(&self) -> Option<&DkimKey> {
+        let all = || self.keys().filter(|_| self.on);
+        all().find(|key| key.record.is_verified()).or_else(|| all().find(|key| key.record.holds()))
+    }
+
+    /// Turns signing off, or on again with the keys that are there; these are looked for anew before they sign.
+    pub fn switch(&mut self, on: bool) -> Result<(), DomainRule> {
+        if on && self.keys.is_empty() {
+            return Err(DomainRule::NoDkimKey);
+        }
+        if on && !self.on {
+            self.keys.iter_mut().for_each(DkimKey::begin_anew);
+        }
+        self.on = on;
+        Ok(())
+    }
+
+    /// The selector for another key: one that is free, else that of the key which has been out of use for longest.
+    pub fn next_selector(&self) -> Selector {
+        let ours = || OURS.iter().map(|name| Selector((*name).into()));
+        let holder = |selector: &Selector| self.keys.iter().position(|key| key.selector == *selector && key.proven);
+        let signing = self.signing().map(|key| &key.selector);
+        let free = ours().find(|selector| holder(selector).is_none());
+        let oldest = || ours().filter(|selector| signing != Some(selector)).min_by_key(|selector| holder(selector));
+        free.or_else(oldest).unwrap_or_else(|| Selector(OURS[0].into()))
+    }
+
+    /// Adds the key that is to sign from now on, and turns signing on. In place of another one with its selector, unless
+    /// that one signs. The same key again stays what it was.
+    pub fn add(&mut self, domain: &DomainName, selector: Selector, public: String, now: u64) -> Result<(), DomainRule> {
+        if selector.record_name(domain).len() > MAX_NAME {
+            return Err(DomainRule::BadSelector(selector.to_string()));
+        }
+        let signs = |key: &DkimKey, signing: Option<&DkimKey>| signing == Some(key);
+        let there = self.keys.iter().find(|key| key.selector == selector).cloned();
+        let key = match there {
+            Some(same) if same.public == public => {
+                let mut same = same;
+                if !signs(&same, self.signing()) {
+                    same.begin_anew();
+                }
+                same
+            }
+            Some(other) if signs(&other, self.signing()) => return Err(DomainRule::SelectorInUse(selector)),
+            _ => DkimKey::new(selector.clone(), public, now),
+        };
+        let signing = self.signing().cloned();
+        self.keys.retain(|other| other.selector != selector && other.proven);
+        self.keys.push(key);
+        while self.keys.len() > MAX_KEYS
+            && let Some(old) = self.keys[..self.keys.len() - 1].iter().position(|key| !signs(key, signing.as_ref()))
+        {
+            self.keys.remove(old);
+        }
+        self.on = true;
+        Ok(())
+    }
+
+    /// Asks for a look at all records, due at once.
+    pub(super) fn ask(&mut self, now: u64) {
+        self.keys.iter_mut().filter(|_| self.on).for_each(|key| key.ask(now));
+    }
+
+    /// When to look for which key; a time that has passed means now.
+    pub(super) fn due(&self, now: u64) -> impl Iterator<Item = (u64, &DkimKey)> {
+        let due = move |key: &DkimKey| key.looks.next.map(|next| next.min(now.saturating_add(record::ROUTINE_MS * 2)));
+        self.keys.iter().filter(|_| self.on).filter_map(move |key| Some((due(key)?, key)))
+    }
+
+    /// Takes in what a look at one of the records has brought. One at a key that has gone meanwhile changes nothing.
+    pub(super) fn checked(&mut self, domain: &DomainName, looked_at: &DkimKey, finding: &TxtFinding, now: u64) {
+        let same = |key: &&mut DkimKey| key.selector == looked_at.selector && key.public == looked_at.public;
+        if let Some(key) = self.keys.iter_mut().filter(|_| self.on).find(same) {
+            key.judge(domain, looked_at, finding, now);
+        }
+    }
+
+    /// The record that weighs on the domain.
+    pub(super) fn weighing(&self) -> Option<Record> {
+        self.newest().filter(|_| self.on).map(|key| key.record)
+    }
+}
+
+/// Octets of a domain name at most, as people write it.
+const MAX_NAME: usize = 253;
+
+impl DkimKey {
+    fn new(selector: Selector, public: String, now: u64) -> Self {
+        Self {
+            selector,
+            public,
+            created_at: now,
+            record: Record::NotStarted,
+            proven: false,
+            found: None,
+            looks: Looks::default(),
+        }
+    }
+
+    /// The text that the TXT record is to have.
+    pub fn expected(&self) -> String {
+        expected_txt(&self.public)
+    }
+
+    fn ask(&mut self, now: u64) {
+        let before = self.record;
+        self.record = self.record.asked(now);
+        if before != self.record {
+            self.looks.count = 0;
+        }
+        self.looks.next = Some(now);
+        self.looks.asked = self.looks.asked.wrapping_add(1);
+    }
+
+    fn begin_anew(&mut self) {
+        self.record = Record::NotStarted;
+        self.found = None;
+        // The count goes on, so that a look that began before is known by it.
+        let asked = self.looks.asked.wrapping_add(1);
+        self.looks = Looks { asked, answered: asked, ..Looks::default() };
+    }
+
+    /// As for a tracking host: after a look that began before somebody asked for one, that one is still to come.
+    fn judge(&mut self, domain: &DomainName, looked_at: &Self, finding: &TxtFinding, now: u64) {
+        if self.record == Record::NotStarted {
+            return;
+        }
+        let asked_since = self.looks.asked != looked_at.looks.asked;
+        self.looks.answered = looked_at.looks.asked;
+        let before = self.record;
+        self.record = self.record.judged(txt_evidence(finding, &self.public), now);
+        self.proven |= self.record.is_verified();
+        self.looks.at = Some(now);
+        let name = self.selector.record_name(domain);
+        self.found = txt_text(finding, &name, self.selector.as_str(), &self.public);
+        if before != self.record {
+            self.looks.count = 0;
+        }
+        if !asked_since {
+            self.looks.next = self.pause(finding).map(|pause| now.saturating_add(pause));
+        }
+        self.looks.count = self.looks.count.saturating_add(1);
+    }
+
+    /// Until the next look, after one that brought this.
+    fn pause(&self, finding: &TxtFinding) -> Option<u64> {
+        match self.record {
+            Record::NotStarted | Record::Failed { .. } => None,
+            _ if finding.is_err() || self.record.is_open() => Some(record::pause_ms(self.looks.count)),
+            _ => Some(record::ROUTINE_MS),
+        }
+    }
+}
+
+impl Selector {
+    pub fn parse(text: &str) -> Result<Self, DomainRule> {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        match text.len() <= MAX_NAME && text.split('.').all(label) {
+            true => Ok(Self(text.to_ascii_lowercase().into())),
+            false => Err(DomainRule::BadSelector(name::shortened(text))),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where the key's record stands.
+    pub fn record_name(&self, domain: &DomainName) -> String {
+        format!("{self}._domainkey.{domain}")
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = DomainRule;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> Self {
+        selector.0.into()
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record::{PATIENCE_MS, ROUTINE_MS, pause_ms};
+    use super::*;
+    use crate::domain::{NotKnown, SenderDomain, TxtFound};
+    use uuid::Uuid;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn selector(text: &str) -> Selector {
+        Selector::parse(text).unwrap()
+    }
+
+    fn domain() -> SenderDomain {
+        SenderDomain::new(DomainName::parse("example.com").unwrap(), Uuid::nil(), 0)
+    }
+
+    impl SenderDomain {
+        fn add_key(&mut self, name: &str, public: &str, now: u64) -> Result<(), DomainRule> {
+            self.dkim.add(&self.name, selector(name), public.to_owned(), now)
+        }
+
+        /// A look at all keys that finds these TXT records, by selector.
+        fn look_for_keys(&mut self, txt: &[(&str, &str)], now: u64) {
+            for looked_at in self.dkim.keys.clone() {
+                let found = txt.iter().find(|(name, _)| *name == looked_at.selector.as_str());
+                let finding = Ok(found.map_or(TxtFound::Nothing, |(_, public)| {
+                    TxtFound::Records(vec![expected_txt(public).into_bytes()])
+                }));
+                self.dkim_checked(&looked_at, &finding, now);
+            }
+        }
+
+        /// Selector and state of each key, the newest first; and the selector that signs.
+        fn keys_told(&self) -> (Vec<(&str, &'static str)>, Option<&str>) {
+            let all = self.dkim.keys().map(|key| (key.selector.as_str(), key.record.status())).collect();
+            (all, self.dkim.signing().map(|key| key.selector.as_str()))
+        }
+    }
+
+    #[test]
+    fn a_key_signs_once_its_record_was_seen() {
+        let mut d = domain();
+        assert_eq!((d.status(), d.keys_told()), ("verified", (vec![], None)));
+        assert_eq!(d.dkim.switch(true), Err(DomainRule::NoDkimKey));
+        assert_eq!(d.dkim.next_selector().as_str(), "trackpost");
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (vec![("trackpost", "not_started")], None)));
+        d.look_for_keys(&[("trackpost", "AAAA")], 2);
+        assert_eq!((d.keys_told().1, d.dkim_due(3).count()), (None, 0), "nobody asked");
+        d.verify(3);
+        assert_eq!((d.status(), d.dkim_due(3).next().unwrap().0), ("pending", 3));
+        d.look_for_keys(&[], 4);
+        let key = d.dkim.newest().unwrap();
+        assert_eq!((d.status(), d.keys_told().1, key.looks.next), ("pending", None, Some(4 + pause_ms(0))));
+        assert_eq!(key.found.as_deref(), Some("found nothing at trackpost._domainkey.example.com"));
+        d.look_for_keys(&[("trackpost", "BBBB")], 5);
+        assert_eq!(d.dkim.newest().unwrap().found.as_deref(), Some("found another public key"));
+        d.look_for_keys(&[("trackpost", "AAAA")], 6);
+        assert_eq!((d.status(), d.keys_told().1), ("verified", Some("trackpost")));
+        assert_eq!(d.dkim.newest().unwrap().looks.next, Some(6 + ROUTINE_MS));
+        d.dkim.switch(false).unwrap();
+        assert_eq!((d.status(), d.keys_told().1, d.dkim_due(7).count()), ("verified", None, 0));
+        d.look_for_keys(&[], 7);
+        d.dkim.switch(true).unwrap();
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (vec![("trackpost", "not_started")], None)));
+    }
+
+    #[test]
+    fn one_key_takes_over_from_another() {
+        let mut d = domain();
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        d.verify(1);
+        d.look_for_keys(&[("trackpost", "AAAA")], 2);
+        assert_eq!(d.dkim.next_selector().as_str(), "trackpost2");
+        assert_eq!(d.add_key("trackpost", "BBBB", 3), Err(DomainRule::SelectorInUse(selector("trackpost"))));
+        d.add_key("trackpost2", "BBBB", 3).unwrap();
+        let both = vec![("trackpost2", "not_started"), ("trackpost", "verified")];
+        assert_eq!((d.status(), d.keys_told()), ("not_started", (both, Some("trackpost"))));
+        // Once more before it was seen: it is replaced, with its selector.
+        assert_eq!(d.dkim.next_selector().as_str(), "trackpost2");
+        d.add_key("trackpost2", "CCCC", 4).unwrap();
+        d.verify(5);
+        d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], 6);
+        assert_eq!((d.status(), d.keys_told().1), ("pending", Some("trackpost")));
+        d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "CCCC")], 7);
+        let both = vec![("trackpost2", "verified"), ("trackpost", "verified")];
+        assert_eq!((d.status(), d.keys_told()), ("verified", (both, Some("trackpost2"))));
+        // The record of the earlier one goes: that is all.
+        d.look_for_keys(&[("trackpost2", "CCCC")], 8);
+        d.look_for_keys(&[("trackpost2", "CCCC")], 8 + PATIENCE_MS);
+        let both = vec![("trackpost2", "verified"), ("trackpost", "failed")];
+        assert_eq!((d.status(), d.keys_told()), ("verified", (both, Some("trackpost2"))));
+        // Back to the first selector, with another key.
+        assert_eq!(d.dkim.next_selector().as_str(), "trackpost");
+        d.add_key("trackpost", "DDDD", 100 * HOUR).unwrap();
+        let both = vec![("trackpost", "not_started"), ("trackpost2", "verified")];
+        assert_eq!(d.keys_told(), (both, Some("trackpost2")));
+        d.verify(100 * HOUR);
+        d.look_for_keys(&[("trackpost", "DDDD"), ("trackpost2", "CCCC")], 100 * HOUR);
+        assert_eq!(d.keys_told().1, Some("trackpost"));
+    }
+
+    #[test]
+    fn the_earlier_key_signs_again_while_the_newest_is_lost() {
+        let mut d = domain();
+        for (name, public, now) in [("trackpost", "AAAA", 1), ("trackpost2", "BBBB", 2)] {
+            d.add_key(name, public, now).unwrap();
+            d.verify(now);
+            d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], now);
+        }
+        d.look_for_keys(&[("trackpost", "AAAA")], HOUR);
+        assert_eq!((d.status(), d.keys_told().1), ("pending", Some("trackpost")));
+        d.look_for_keys(&[], 2 * HOUR);
+        assert_eq!(d.keys_told().1, Some("trackpost2"), "both are lost: the newest, for three days");
+        d.look_for_keys(&[], 2 * HOUR + PATIENCE_MS);
+        assert_eq!((d.status(), d.keys_told().1), ("failed", None));
+        assert_eq!(d.dkim_due(200 * HOUR).count(), 0);
+    }
+
+    #[test]
+    fn keys_of_others_come_in() {
+        let mut d = domain();
+        d.add_key("mail", "AAAA", 1).unwrap();
+        d.verify(1);
+        d.look_for_keys(&[("mail", "AAAA")], 1);
+        d.add_key("mail", "AAAA", 2).unwrap();
+        assert_eq!(d.keys_told(), (vec![("mail", "verified")], Some("mail")), "the same again is no change");
+        d.add_key("s1", "BBBB", 3).unwrap();
+        d.add_key("s2", "CCCC", 4).unwrap();
+        assert_eq!(d.keys_told().0, [("s2", "not_started"), ("mail", "verified")], "one that nobody saw is dropped");
+        // Back to the one that signs.
+        d.add_key("mail", "AAAA", 5).unwrap();
+        assert_eq!(d.keys_told(), (vec![("mail", "verified")], Some("mail")));
+        for n in 0..10 {
+            let (name, public) = (format!("k{n}"), format!("A{n}AA"));
+            d.add_key(&name, &public, 6 + n).unwrap();
+            d.verify(6 + n);
+            d.look_for_keys(&[("mail", "AAAA"), (&name, &public)], 6 + n);
+            assert_eq!((d.keys_told().1, d.dkim.keys.len() <= MAX_KEYS), (Some(&*name), true));
+        }
+        let long = format!("{0}.{0}.{0}.{0}", "a".repeat(60));
+        assert_eq!(d.add_key(&long, "AAAA", 99), Err(DomainRule::BadSelector(long)));
+    }
+
+    #[test]
+    fn a_look_at_a_key_that_has_gone_changes_nothing() {
+        let mut d = domain();
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        d.verify(1);
+        let looked_at = d.dkim.newest().unwrap().clone();
+        d.add_key("trackpost", "BBBB", 2).unwrap();
+        d.verify(2);
+        let before = d.clone();
+        d.dkim_checked(&looked_at, &Ok(TxtFound::Records(vec![expected_txt("AAAA").into_bytes()])), 3);
+        assert_eq!(d, before);
+        let looked_at = d.dkim.newest().unwrap().clone();
+        d.verify(4);
+        d.dkim_checked(&looked_at, &Ok(TxtFound::Nothing), 5);
+        let looks = &d.dkim.newest().unwrap().looks;
+        assert_eq!((looks.next, looks.asked - looks.answered), (Some(4), 1), "it began before somebody asked");
+        d.dkim_checked(&d.dkim.newest().unwrap().clone(), &Err(NotKnown("SERVFAIL".into())), 6);
+        assert_eq!((d.status(), d.dkim.newest().unwrap().found.as_deref()), ("pending", Some("not known: SERVFAIL")));
+    }
+
+    #[test]
+    fn settings_of_before_are_read_and_what_is_stored_comes_back() {
+        let mut d = domain();
+        let stored = serde_json::to_string(&d).unwrap();
+        assert!(!stored.contains("dkim"), "{stored}");
+        assert_eq!(serde_json::from_str::<SenderDomain>(&stored).unwrap(), d);
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        d.verify(2);
+        d.look_for_keys(&[], 3);
+        let stored = serde_json::to_string(&d).unwrap();
+        assert_eq!(serde_json::from_str::<SenderDomain>(&stored).unwrap(), d);
+    }
+
+    #[test]
+    fn selectors() {
+        for (text, want) in [("a", "a"), ("S1-b", "s1-b"), ("2024.mail", "2024.mail")] {
+            assert_eq!(selector(text).as_str(), want);
+        }
+        for bad in ["", ".", "a.", "a..b", "-a", "a-", "a_b", "a b", "a/b", "ä", &"a".repeat(64), "a\n"] {
+            assert!(matches!(Selector::parse(bad), Err(DomainRule::BadSelector(_))), "{bad:?}");
+        }
+    }
+}

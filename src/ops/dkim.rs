@@ -1,0 +1,130 @@
+//! The DKIM keys of a domain: made, brought, turned over. A key is on disk before the settings name it, and goes from
+//! there after they no longer do.
+
+use super::domain_view::DomainView;
+use super::domains::{Standing, domain_show};
+use super::{OpError, Ops};
+use crate::clock;
+use crate::domain::{DkimKey, DomainRule, Selector, SenderDomain, TxtFinding};
+use crate::keys::NewDkimKey;
+use crate::mail::DomainName;
+use crate::settings::Change;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use uuid::Uuid;
+
+/// A key that somebody brings.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DkimImport {
+    /// PKCS#8 or PKCS#1 in PEM.
+    pub pem: String,
+    /// The one under which it is published, or is to be; else one of ours.
+    pub selector: Option<String>,
+}
+
+/// Gives a domain another key, which signs once its record is verified. The one before it signs until then.
+pub async fn dkim_rotate(ops: &Ops, id: Uuid) -> Result<DomainView, OpError> {
+    let _turn = ops.dkim_turn.lock().await;
+    let is_on = ops.settings.snapshot().domain(id).ok_or(OpError::NoSuchDomain)?.dkim.is_on();
+    if !is_on {
+        return Err(DomainRule::DkimOff.into());
+    }
+    let key = generate().await?;
+    add(ops, id, &key, None).await
+}
+
+/// Takes in a key, which signs once its record is verified, and turns DKIM on.
+pub async fn dkim_import(ops: &Ops, id: Uuid, import: DkimImport) -> Result<DomainView, OpError> {
+    let _turn = ops.dkim_turn.lock().await;
+    let selector = import.selector.as_deref().map(Selector::parse).transpose()?;
+    let pem = import.pem;
+    let key = tokio::task::spawn_blocking(move || NewDkimKey::import(pem.as_bytes())).await;
+    let key = key.map_err(|e| OpError::Fault(e.to_string()))??;
+    add(ops, id, &key, selector).await
+}
+
+async fn add(ops: &Ops, id: Uuid, key: &NewDkimKey, selector: Option<Selector>) -> Result<DomainView, OpError> {
+    let now = clock::unix_ms();
+    let added = ops.settings.change(|settings| {
+        let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        let mut domain = before.clone();
+        place(ops, &mut domain, key, selector, now)?;
+        let gone = gone(before, &domain);
+        Ok::<_, OpError>((vec![Change::Domain(domain)], gone))
+    });
+    remove(ops, added.await?);
+    domain_show(ops, id)
+}
+
+/// Makes a key, away from those who wait for mail.
+pub(super) async fn generate() -> Result<NewDkimKey, OpError> {
+    let made = tokio::task::spawn_blocking(NewDkimKey::generate).await;
+    let failed = |why: String| OpError::Fault(format!("a DKIM key could not be made: {why}"));
+    made.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+}
+
+/// Puts a key on disk and into the domain, in one turn of the settings: no look at DNS comes in between that would make
+/// the key with its selector the one that signs.
+pub(super) fn place(
+    ops: &Ops,
+    domain: &mut SenderDomain,
+    key: &NewDkimKey,
+    selector: Option<Selector>,
+    now: u64,
+) -> Result<(), OpError> {
+    let selector = selector.unwrap_or_else(|| domain.dkim.next_selector());
+    domain.dkim.add(&domain.name, selector.clone(), key.public.clone(), now)?;
+    ops.dkim.keep(&domain.name, &selector, key)?;
+    Ok(())
+}
+
+/// Selectors that no key of the domain has any more.
+fn gone(before: &SenderDomain, after: &SenderDomain) -> Vec<(DomainName, Selector)> {
+    let stays = |selector: &Selector| after.dkim.keys().any(|key| key.selector == *selector);
+    let all = before.dkim.keys().map(|key| key.selector.clone()).filter(|selector| !stays(selector));
+    all.map(|selector| (before.name.clone(), selector)).collect()
+}
+
+/// Takes the keys of a removed domain from the disk, unless one of its name has been added since.
+pub(super) async fn forget(ops: &Ops, domain: &SenderDomain) {
+    let _turn = ops.dkim_turn.lock().await;
+    if !ops.settings.snapshot().domains.contains_key(&domain.name) {
+        remove(ops, domain.dkim.keys().map(|key| (domain.name.clone(), key.selector.clone())).collect());
+    }
+}
+
+fn remove(ops: &Ops, keys: Vec<(DomainName, Selector)>) {
+    for (domain, selector) in keys {
+        if let Err(e) = ops.dkim.remove(&domain, &selector) {
+            tracing::warn!(%domain, "a DKIM key that is no longer needed stays on disk: {e}");
+        }
+    }
+}
+
+/// Takes in what a look at the record of a key has brought, which was `looked_at` as it began at `began`.
+pub async fn dkim_checked(
+    ops: &Ops,
+    id: Uuid,
+    looked_at: &DkimKey,
+    finding: &TxtFinding,
+    began: u64,
+) -> Result<(), OpError> {
+    let terms = ops.terms.load_full();
+    let standing = ops.settings.change(|settings| {
+        let Some(mut domain) = settings.domain(id).cloned() else { return Ok::<_, OpError>((vec![], None)) };
+        let before = Standing::of(&domain, &terms);
+        domain.dkim_checked(looked_at, finding, began);
+        let after = Standing::of(&domain, &terms);
+        Ok((vec![Change::Domain(domain)], Some((before, after))))
+    });
+    if let Some((before, after)) = standing.await? {
+        after.tell_change_from(&before);
+    }
+    Ok(())
+}
+
+impl fmt::Debug for DkimImport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DkimImport").field("selector", &self.selector).finish_non_exhaustive()
+    }
+}
