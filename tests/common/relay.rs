@@ -162,6 +162,19 @@ impl Relay {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
+    /// Stops it where it is, until SIGCONT: when this returns, none of its threads runs.
+    #[track_caller]
+    pub fn hold_still(&self) {
+        self.signal(libc::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.running().child.id());
+        until("all threads to stand still", || {
+            // The state stands behind the name, which is in brackets and may hold anything.
+            let stands = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+            let mut threads = fs::read_dir(&tasks).ok()?.flatten();
+            threads.all(|t| fs::read_to_string(t.path().join("stat")).is_ok_and(stands)).then_some(())
+        });
+    }
+
     /// Kills it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         let mut running = self.running.take().expect("the server runs");

@@ -7,7 +7,7 @@ fn it_is_refused_before_the_banner() {
     let smarthost = Smarthost::start();
     let relay = Setup::new(smarthost.address).start();
     // The server is held still until the words are there, so that they are early without doubt.
-    relay.signal(libc::SIGSTOP);
+    relay.hold_still();
     let mut early: Vec<_> = (0..3).map(|_| Client::connect(relay.smtp())).collect();
     early.iter_mut().for_each(|client| client.write("EHLO app.example.com\r\nMAIL FROM:<a@example.com>\r\n"));
     relay.signal(libc::SIGCONT);

@@ -52,6 +52,8 @@ fn a_5xx_is_final_and_listed_with_the_reply() {
         let mut client = Client::greeted(relay.smtp());
         let id = client.send("a@example.com", &["b@example.net"], &plain("example.com", "refused"));
         let shown = relay.wait_for_status(&id, &["bounced"]);
+        // The notice to its sender goes the same way, some moments later.
+        relay.wait_until_empty();
         assert_eq!(shown["recipients"][0]["reply"], "550 5.1.1 Nobody here");
         let failed = relay.json(&["queue", "list"]);
         assert_eq!((failed["queued"].as_u64(), &failed["failed"][0]["id"]), (Some(0), &id.into()));
