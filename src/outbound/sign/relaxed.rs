@@ -3,6 +3,7 @@
 //! mail-auth 0.13.3 has one of its own, in which a last line of blanks stays an empty line. OpenDKIM, dkimpy and
 //! Mail::DKIM follow the RFC there, and so does this.
 
+use memchr::{memchr, memmem};
 use sha2::{Digest, Sha256};
 
 /// Appends a field: `name` is as it is to stand, in lower case; `value` is what stands between colon and line end.
@@ -49,17 +50,18 @@ const PIECE: usize = 16 << 10;
 
 fn write_body(body: &[u8], mut write: impl FnMut(&[u8])) {
     let mut out = Vec::with_capacity(PIECE.min(body.len()) + 1024);
+    let double = memmem::Finder::new(b"  ");
     // Empty lines count only if something comes behind them.
     let mut empty = 0usize;
-    for line in body.split_inclusive(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'));
-        let Some(end) = end else {
+    let mut at = 0;
+    while at < body.len() {
+        let end = memchr(b'\n', &body[at..]).map_or(body.len(), |offset| at + offset + 1);
+        let line = without_end(&body[at..end]);
+        at = end;
+        if line.is_empty() {
             empty += 1;
             continue;
-        };
-        let line = &line[..=end];
+        }
         while empty > 0 {
             out.extend_from_slice(b"\r\n");
             empty -= 1;
@@ -68,11 +70,16 @@ fn write_body(body: &[u8], mut write: impl FnMut(&[u8])) {
                 out.clear();
             }
         }
-        if memchr::memchr(b'\t', line).is_none() && memchr::memmem::find(line, b"  ").is_none() {
-            out.extend_from_slice(line);
+        // Unlike in a field, white space at the beginning stays, as one space. Most lines have no more than that.
+        let indent = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        if indent > 0 {
+            out.push(b' ');
+        }
+        let text = &line[indent..];
+        if memchr(b'\t', text).is_none() && double.find(text).is_none() {
+            out.extend_from_slice(text);
         } else {
-            // Unlike in a field, white space at the beginning stays, as one space.
-            push_single_spaced(line.iter().copied(), usize::MAX, &mut out);
+            push_single_spaced(text.iter().copied(), usize::MAX, &mut out);
         }
         out.extend_from_slice(b"\r\n");
         if out.len() >= PIECE {
@@ -81,6 +88,14 @@ fn write_body(body: &[u8], mut write: impl FnMut(&[u8])) {
         }
     }
     write(&out);
+}
+
+/// A line without its end and the white space before that.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
+    &line[..end]
 }
 
 #[cfg(test)]
