@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -133,7 +133,7 @@ async fn converse<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     site: Arc<Site<H>>,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) {
     let turns = Turns::default();
     let io = TokioIo::new(Paced::new(stream, site.limits, turns.clone()));
@@ -148,21 +148,8 @@ async fn converse<H: Handler>(
             }
         })
     };
-    let mut connection = pin!(site.http.serve_connection(io, service));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = told(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            match timeout(site.limits.drain_time, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "HTTP connection ended");
-    }
+    let connection = site.http.serve_connection(io, service);
+    until_told(connection, http1::Connection::graceful_shutdown, peer, site.limits.drain_time, shutdown).await;
 }
 
 /// HTTP/2 (RFC 9113): requests cross each other, so that a connection as a whole is idle or not, and has the time for
@@ -171,7 +158,7 @@ async fn converse2<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     site: Arc<Site<H>>,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) {
     let limits = Limits { head_time: site.limits.idle_time, ..site.limits };
     let turns = Turns::default();
@@ -184,20 +171,32 @@ async fn converse2<H: Handler>(
             async move { Ok::<Response, Infallible>(site.answer(request, peer).await) }
         })
     };
-    let mut connection = pin!(site.http2.serve_connection(io, service));
+    let connection = site.http2.serve_connection(io, service);
+    until_told(connection, http2::Connection::graceful_shutdown, peer, site.limits.drain_time, shutdown).await;
+}
+
+/// Runs a connection to its end; once `shutdown` says so, within `drain`.
+async fn until_told<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    wind_up: impl FnOnce(Pin<&mut C>),
+    peer: SocketAddr,
+    drain: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
         () = told(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            match timeout(site.limits.drain_time, connection).await {
+            wind_up(connection.as_mut());
+            match timeout(drain, connection).await {
                 Ok(ended) => ended,
                 Err(_) => return,
             }
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "HTTP/2 connection ended");
+        tracing::debug!(%peer, %error, "HTTP connection ended");
     }
 }
 
