@@ -2,7 +2,7 @@
 //! there after they no longer do.
 
 use super::domain_view::DomainView;
-use super::domains::{Standing, domain_show};
+use super::domains::{domain_show, take_in};
 use super::{OpError, Ops};
 use crate::clock;
 use crate::domain::{DkimKey, DomainRule, Selector, SenderDomain, TxtFinding};
@@ -109,18 +109,7 @@ pub async fn dkim_checked(
     finding: &TxtFinding,
     began: u64,
 ) -> Result<(), OpError> {
-    let terms = ops.terms.load_full();
-    let standing = ops.settings.change(|settings| {
-        let Some(mut domain) = settings.domain(id).cloned() else { return Ok::<_, OpError>((vec![], None)) };
-        let before = Standing::of(&domain, &terms);
-        domain.dkim_checked(looked_at, finding, began);
-        let after = Standing::of(&domain, &terms);
-        Ok((vec![Change::Domain(domain)], Some((before, after))))
-    });
-    if let Some((before, after)) = standing.await? {
-        after.tell_change_from(&before);
-    }
-    Ok(())
+    take_in(ops, id, |domain, _| domain.dkim_checked(looked_at, finding, began)).await
 }
 
 impl fmt::Debug for DkimImport {

@@ -1,7 +1,7 @@
 //! Sender domains and the panic switch.
 
 use super::domain_view::{DomainView, view};
-use super::{OpError, Ops, dkim, domain_name};
+use super::{OpError, Ops, Terms, dkim, domain_name};
 use crate::clock;
 use crate::domain::{self, Excluded, Finding, Region, SenderDomain};
 use crate::mail::DomainName;
@@ -246,11 +246,21 @@ pub async fn domain_checked(
     finding: &Finding,
     began: u64,
 ) -> Result<(), OpError> {
+    take_in(ops, id, |domain, terms| domain.checked(looked_at, finding, &terms.expected, terms.demand, began)).await
+}
+
+/// Lets `checked` put into a domain what was found, and says so where that changes how it stands. One that has gone
+/// meanwhile is no fault.
+pub(super) async fn take_in(
+    ops: &Ops,
+    id: Uuid,
+    checked: impl FnOnce(&mut SenderDomain, &Terms),
+) -> Result<(), OpError> {
     let terms = ops.terms.load_full();
     let standing = ops.settings.change(|settings| {
         let Some(mut domain) = settings.domain(id).cloned() else { return Ok::<_, OpError>((vec![], None)) };
         let before = Standing::of(&domain, &terms);
-        domain.checked(looked_at, finding, &terms.expected, terms.demand, began);
+        checked(&mut domain, &terms);
         let after = Standing::of(&domain, &terms);
         Ok((vec![Change::Domain(domain)], Some((before, after))))
     });
@@ -262,7 +272,7 @@ pub async fn domain_checked(
 
 /// What of a domain is worth a line in the log when it changes.
 #[derive(PartialEq)]
-pub(super) struct Standing {
+struct Standing {
     name: DomainName,
     status: &'static str,
     in_use: Option<String>,
@@ -271,13 +281,13 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn of(domain: &SenderDomain, terms: &super::Terms) -> Self {
+    fn of(domain: &SenderDomain, terms: &Terms) -> Self {
         let in_use = domain.active_subdomain(terms.demand).map(|s| s.host.to_string());
         let signs = domain.dkim.signing().map(|key| key.selector.to_string());
         Self { name: domain.name.clone(), status: domain.status(), in_use, signs }
     }
 
-    pub(super) fn tell_change_from(&self, before: &Self) {
+    fn tell_change_from(&self, before: &Self) {
         if self != before {
             let (status, in_use, signs) = (self.status, self.in_use.as_deref(), self.signs.as_deref());
             tracing::info!(domain = %self.name, status, in_use, signs, "domain checked");
