@@ -87,14 +87,7 @@ pub fn email_list(
 
 /// One message, in the queue or in the history. Reads the disk.
 pub fn email_show(ops: &Ops, id: &QueueId) -> Result<Email, OpError> {
-    let message = match super::queue_show(ops, id) {
-        // The history is some tenths of a second behind; the report of rewriting comes with it.
-        Err(e @ (OpError::UnknownMessage(_) | OpError::NoHistory)) => {
-            ops.queue.settled(id).map(|message| listed(&message)).ok_or(e)?
-        }
-        other => other?,
-    };
-    with_interest(ops, message)
+    with_interest(ops, super::queue_show(ops, id)?)
 }
 
 fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {

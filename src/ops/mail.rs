@@ -65,20 +65,23 @@ pub fn queue_list(ops: &Ops, limit: usize) -> Result<QueueView, OpError> {
     let messages = ops.queue.list(limit).iter().map(listed).collect();
     let smarthost = ops.queue.unreachable().map(|down| down.why.into());
     let failed = match ops.store.load_full() {
-        Some(store) => Some(failed(&store, limit)?),
+        Some(store) => Some(failed(ops, &store, limit)?),
         None => None,
     };
     Ok(QueueView { queued: ops.queue.len(), held: ops.queue.is_held(), smarthost, messages, failed })
 }
 
-fn failed(store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {
-    let mut failed = Vec::new();
+fn failed(ops: &Ops, store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {
+    // What left a moment ago may have no row yet.
+    let just_settled = ops.queue.just_settled();
+    let bounced = just_settled.iter().filter(|m| m.recipients.iter().any(|r| r.status == Status::Bounced));
+    let mut failed: BTreeMap<QueueId, MessageView> = bounced.map(|message| (message.id, listed(message))).collect();
     for id in store::failed_messages(store, limit)? {
         if let Some((row, _)) = store::message(store, &id)? {
-            failed.push(stored(&id, &row));
+            failed.insert(id, stored(&id, &row));
         }
     }
-    Ok(failed)
+    Ok(failed.into_values().rev().take(limit).collect())
 }
 
 /// Messages with this queue id, recipient or Message-ID: those in the queue, then the newest others.
@@ -93,14 +96,15 @@ pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, O
     }
     let mut ids = Vec::new();
     if let Ok(id) = text.parse::<QueueId>() {
-        found.extend(ops.queue.show(&id).map(|message| (id, listed(&message))));
+        let message = ops.queue.show(&id).or_else(|| ops.queue.settled(&id));
+        found.extend(message.map(|message| (id, listed(&message))));
         ids.push(id);
     }
     match ops.store.load_full() {
         Some(store) => {
             ids.extend(store::messages_with(&store, text, limit)?);
             for id in ids {
-                if found.contains_key(&id) {
+                if ops.queue.show(&id).is_some() {
                     continue;
                 }
                 found.extend(store::message(&store, &id)?.map(|(row, _)| (id, stored(&id, &row))));
@@ -157,14 +161,16 @@ pub async fn queue_hold(ops: &Ops, held: bool) -> Result<bool, OpError> {
 
 /// One message, in the queue or, where there is history, settled.
 pub fn queue_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
+    // The view is some tenths of a second behind: what left a moment ago may have no row yet.
     let waiting = ops.queue.show(id).map(|message| listed(&message));
-    let Some(store) = ops.store.load_full() else { return waiting.ok_or(OpError::NoHistory) };
+    let left = || ops.queue.settled(id).map(|message| listed(&message));
+    let Some(store) = ops.store.load_full() else { return waiting.or_else(left).ok_or(OpError::NoHistory) };
     let history = store::message(&store, id)?.map(|(row, _)| stored(id, &row));
     match (waiting, history) {
         // The queue knows the recipients best, the view knows the report.
         (Some(waiting), Some(history)) => Ok(MessageView { report: history.report, ..waiting }),
         (Some(one), None) | (None, Some(one)) => Ok(one),
-        (None, None) => Err(OpError::UnknownMessage(*id)),
+        (None, None) => left().ok_or(OpError::UnknownMessage(*id)),
     }
 }
 
