@@ -267,6 +267,15 @@ impl Relay {
         })
     }
 
+    /// What `queue list` prints, once history is open.
+    #[track_caller]
+    pub fn queue_with_failed(&self) -> Value {
+        until("history to be open", || {
+            let list = self.json(&["queue", "list"]);
+            list["failed"].is_array().then_some(list)
+        })
+    }
+
     /// Waits until nothing is queued.
     #[track_caller]
     pub fn wait_until_empty(&self) {

@@ -64,7 +64,7 @@ fn who_wants_none_gets_none_and_nothing_is_said_about_notices() {
         relay.wait_for_status(id, &["bounced"]);
     }
     relay.wait_until_empty();
-    let failed = relay.json(&["queue", "list"])["failed"].as_array().unwrap().len();
+    let failed = relay.queue_with_failed()["failed"].as_array().unwrap().len();
     assert_eq!((failed, smarthost.taken().len()), (4, 0));
 }
 

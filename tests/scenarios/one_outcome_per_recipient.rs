@@ -22,7 +22,7 @@ fn one_is_taken_one_deferred_and_one_refused() {
     let mail = smarthost.taken().into_iter().filter(|taken| !taken.mail.starts_with("<>"));
     let to: Vec<_> = mail.map(|taken| taken.to).collect();
     assert_eq!(to, [["here@example.net"], ["busy@example.net"]]);
-    let failed = relay.json(&["queue", "list"]);
+    let failed = relay.queue_with_failed();
     let failed = failed["failed"].as_array().unwrap();
     assert_eq!(failed.len(), 1);
     let list = relay.run(&["queue", "list"]).stdout;

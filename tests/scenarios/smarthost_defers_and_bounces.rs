@@ -55,7 +55,7 @@ fn a_5xx_is_final_and_listed_with_the_reply() {
         // The notice to its sender goes the same way, some moments later.
         relay.wait_until_empty();
         assert_eq!(shown["recipients"][0]["reply"], "550 5.1.1 Nobody here");
-        let failed = relay.json(&["queue", "list"]);
+        let failed = relay.queue_with_failed();
         assert_eq!((failed["queued"].as_u64(), &failed["failed"][0]["id"]), (Some(0), &id.into()));
         let list = relay.run(&["queue", "list"]).stdout;
         assert!(list.contains("1 failed") && list.contains("550 5.1.1 Nobody here"), "{list}");
