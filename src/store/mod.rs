@@ -5,9 +5,14 @@
 //! because sled's own flush is not durable on Linux. Values stay below [`MAX_VALUE`], since larger ones would end up
 //! in files that are never synced. Nothing on the way of a message waits for this module.
 
+mod counts;
 mod hits;
 mod messages;
 
+pub use counts::{
+    Counter, Counts, Scope, counted_url, counts, counts_by_hour, counts_by_link, counts_by_skip, counts_by_tag,
+    hour_of, link_hash,
+};
 pub use hits::{HitRow, Interest, hit_rows, hits_before, interest};
 pub use messages::{
     MessageRow, RecipientRow, failed_messages, latest_messages, message, message_ids, message_writes, messages_with,
@@ -37,8 +42,8 @@ const BALLAST_BYTES: i64 = 16 * 1024 * 1024;
 pub enum Write {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
-    /// Adds to a counter (8 bytes, big-endian), which starts from nothing.
-    Add(Vec<u8>, u64),
+    /// Adds to the counts of a row, which start from nothing. What is there is not read before.
+    Add(Vec<u8>, Box<Counts>),
 }
 
 /// Key and value.
@@ -211,20 +216,19 @@ fn commit_all(db: &sled::Db, folder: &fs::File, queue: &mpsc::Receiver<Commit>) 
 
 fn apply(db: &sled::Db, writes: Vec<Write>) -> Result<(), StoreError> {
     let mut batch = sled::Batch::default();
-    let mut sums = std::collections::BTreeMap::<Vec<u8>, u64>::new();
+    let mut sums = std::collections::BTreeMap::<Vec<u8>, Counts>::new();
     for write in writes {
         match write {
             Write::Put(_, value) if value.len() > MAX_VALUE => return Err(StoreError::TooLarge(value.len())),
             Write::Put(key, value) => batch.insert(key, value),
             Write::Delete(key) => batch.remove(key),
-            Write::Add(key, more) => *sums.entry(key).or_default() += more,
+            Write::Add(key, more) => sums.entry(key).or_default().add(&more),
         }
     }
     for (key, more) in sums {
         // Only this thread writes, so reading first is safe.
         let old = guarded(|| db.get(&key))?;
-        let old = old.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?))).unwrap_or(0);
-        batch.insert(key, old.saturating_add(more).to_be_bytes().to_vec());
+        batch.insert(key, counts::added(old.as_deref(), &more)?);
     }
     guarded(|| db.apply_batch(batch))
 }
@@ -286,12 +290,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let put = |key: &str, value: &str| Write::Put(key.into(), value.into());
-        let batch = vec![put("a1", "x"), put("a2", "y"), put("b", "z"), Write::Add(b"n".into(), 2)];
+        let batch = vec![put("a1", "x"), put("a2", "y"), put("b", "z")];
         commit_now(&store, batch).unwrap();
-        commit_now(&store, vec![Write::Delete(b"b".into()), Write::Add(b"n".into(), 5)]).unwrap();
+        commit_now(&store, vec![Write::Delete(b"b".into())]).unwrap();
         assert_eq!(store.get(b"a1").unwrap().as_deref(), Some(&b"x"[..]));
         assert_eq!(store.get(b"b").unwrap(), None);
-        assert_eq!(store.get(b"n").unwrap().unwrap(), 7u64.to_be_bytes());
         let keys =
             |rows: Vec<Row>| rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect::<Vec<_>>();
         assert_eq!(keys(store.scan(b"a", &prefix_end(b"a"), 9, false).unwrap()), ["a1", "a2"]);
