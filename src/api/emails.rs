@@ -98,7 +98,14 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
         Range { after: cursor(page.after), before: cursor(page.before), limit: page.limit.unwrap_or(DEFAULT_LIMIT) };
     let (emails, has_more) = aside(&Arc::clone(&api), move || {
         let settings = api.ops.settings.snapshot();
-        ops::email_list(&api.ops, range, |head| may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at))
+        // A key that is tied to one domain need not walk past the mail of all others.
+        let only = match &key.domains[..] {
+            [tie] => Some(tie.name.as_str().to_owned()),
+            _ => None,
+        };
+        ops::email_list(&api.ops, range, only.as_deref(), |head| {
+            may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at)
+        })
     })
     .await?;
     let data = emails.iter().map(EmailItem::of).collect();
@@ -190,8 +197,8 @@ impl EmailItem {
 
 fn last_event(email: &Email) -> &'static str {
     match email.interest {
-        crate::store::Interest { clicked: true, .. } => return "clicked",
-        crate::store::Interest { opened: true, .. } => return "opened",
+        ops::Interest { clicked: true, .. } => return "clicked",
+        ops::Interest { opened: true, .. } => return "opened",
         _ => {}
     }
     let newest = email.message.recipients.iter().max_by_key(|r| r.at);

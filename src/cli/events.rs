@@ -73,14 +73,11 @@ pub fn line(event: &Value) -> String {
     if let Some(recipient) = event["recipient"].as_u64() {
         line.push_str(&format!("  #{recipient}"));
     }
-    match &event["class"] {
-        Value::String(class) => line.push_str(&format!("  {class}")),
-        Value::Object(class) => {
-            for (class, reason) in class {
-                line.push_str(&format!("  {class} ({})", table::clean(reason.as_str().unwrap_or_default())));
-            }
-        }
-        _ => {}
+    if event["class"].is_string() {
+        line.push_str(&format!("  {}", text("class")));
+    }
+    if event["reason"].is_string() {
+        line.push_str(&format!(" ({})", text("reason")));
     }
     if let Some(count) = event["count"].as_u64().filter(|count| *count > 1) {
         line.push_str(&format!("  ×{count}"));

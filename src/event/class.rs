@@ -205,13 +205,29 @@ impl From<MachineReason> for String {
     }
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Class {
+    /// `human`, `machine` or `unknown`.
+    pub fn word(&self) -> &'static str {
+        match self {
             Self::Human => "human",
             Self::Machine(_) => "machine",
             Self::Unknown(_) => "unknown",
-        })
+        }
+    }
+
+    /// Why it was not taken for a person's.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Human => None,
+            Self::Machine(reason) => Some(reason.to_string()),
+            Self::Unknown(UnknownReason::NotDelivered) => Some("not-delivered".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

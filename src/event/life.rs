@@ -1,8 +1,9 @@
 //! One step in the life of a message, as it is told to those who watch.
 
-use super::{Class, Hit, HitKind};
+use super::{Class, HitKind};
 use crate::mail::{Address, Outcome, QueueId, Status};
 use serde::Serialize;
+use std::net::IpAddr;
 
 /// One event. Its id is made of what it tells, so that telling it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,10 +26,34 @@ pub struct Event {
     /// The destination of a click.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<Box<str>>,
+    /// What an open or click was taken for: `human`, `machine` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<Class>,
+    pub class: Option<&'static str>,
+    /// Why, where it was not taken for a person's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// Who asked, and with what, as long as that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<str>>,
+}
+
+/// One open or click of one recipient, as it was recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct HitFacts<'a> {
+    pub id: QueueId,
+    pub recipient: u16,
+    /// Counts the recipient's hits.
+    pub number: u32,
+    pub kind: &'a HitKind,
+    pub at: u64,
+    pub count: u32,
+    pub class: &'a Class,
+    pub address: Option<IpAddr>,
+    pub agent: &'a str,
 }
 
 /// A queue id that serialises as its text.
@@ -51,6 +76,8 @@ pub enum EventKind {
     DeliveryDelayed,
     #[serde(rename = "email.bounced")]
     Bounced,
+    #[serde(rename = "email.failed")]
+    Failed,
     #[serde(rename = "email.opened")]
     Opened,
     #[serde(rename = "email.clicked")]
@@ -64,9 +91,14 @@ impl EventKind {
             Self::Delivered => "email.delivered",
             Self::DeliveryDelayed => "email.delivery_delayed",
             Self::Bounced => "email.bounced",
+            Self::Failed => "email.failed",
             Self::Opened => "email.opened",
             Self::Clicked => "email.clicked",
         }
+    }
+
+    fn word(self) -> &'static str {
+        self.name().trim_start_matches("email.")
     }
 }
 
@@ -76,13 +108,14 @@ impl Event {
         Self::new(EventKind::Sent, id, None, at)
     }
 
-    /// What the newest state of a recipient tells; `None` for what only the operator did.
+    /// What the newest state of a recipient tells; `None` for what is only on its way.
     pub fn of_outcome(id: QueueId, to: Option<&Address>, outcome: &Outcome) -> Option<Self> {
         let kind = match outcome.status {
             Status::Delivered | Status::Relayed => EventKind::Delivered,
             Status::Deferred { .. } => EventKind::DeliveryDelayed,
             Status::Bounced => EventKind::Bounced,
-            _ => return None,
+            Status::Removed | Status::Suppressed => EventKind::Failed,
+            Status::Queued | Status::Held => return None,
         };
         let mut event = Self::new(kind, id, Some(outcome.recipient), outcome.at);
         event.to = to.map(|to| to.as_str().into());
@@ -90,19 +123,24 @@ impl Event {
         Some(event)
     }
 
-    pub fn of_hit(hit: &Hit, class: Class) -> Self {
-        let (kind, link) = match &hit.kind {
+    /// An open or click. `to`: whose copy it was, where that is known.
+    pub fn of_hit(hit: HitFacts<'_>, to: Option<&Address>) -> Self {
+        let (kind, link) = match hit.kind {
             HitKind::Open => (EventKind::Opened, None),
             HitKind::Click { url, .. } => (EventKind::Clicked, Some(url.clone())),
         };
         let mut event = Self::new(kind, hit.id, Some(hit.recipient), hit.at);
-        (event.link, event.class, event.count) = (link, Some(class), Some(hit.count));
+        // Two of them can fall on the same moment.
+        event.id = format!("{}-{}-{}-{}", hit.id, hit.recipient, kind.word(), hit.number);
+        (event.link, event.count, event.to) = (link, Some(hit.count), to.map(|to| to.as_str().into()));
+        (event.class, event.reason) = (Some(hit.class.word()), hit.class.reason().map(Into::into));
+        (event.address, event.agent) = (hit.address, Some(hit.agent).filter(|agent| !agent.is_empty()).map(Into::into));
         event
     }
 
     fn new(kind: EventKind, id: QueueId, recipient: Option<u16>, at: u64) -> Self {
         let place = recipient.map_or(String::new(), |place| format!("-{place}"));
-        let event_id = format!("{id}{place}-{}-{at}", kind.name().trim_start_matches("email."));
+        let event_id = format!("{id}{place}-{}-{at}", kind.word());
         Self {
             id: event_id,
             kind,
@@ -113,7 +151,10 @@ impl Event {
             reply: None,
             link: None,
             class: None,
+            reason: None,
             count: None,
+            address: None,
+            agent: None,
         }
     }
 }

@@ -11,7 +11,7 @@ pub use class::{
     AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
 };
 
-pub use life::{Event, EventKind};
+pub use life::{Event, EventKind, HitFacts};
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

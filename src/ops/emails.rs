@@ -1,10 +1,11 @@
 //! Messages as the API lists them: the newest first, those in the queue and those in the history alike.
 
+use super::events::{Interest, interest};
 use super::mail::{MessageView, listed, stored};
 use super::{OpError, Ops};
 use crate::mail::QueueId;
 use crate::spool::MessageHead;
-use crate::store::{self, Interest};
+use crate::store;
 use std::collections::BTreeMap;
 
 /// Which messages.
@@ -27,11 +28,12 @@ pub struct Email {
 /// Rows of the history that are read at once.
 const STRIDE: usize = 500;
 
-/// Up to `range.limit` messages that `may_see` lets through by their head, the newest first, and whether there are
+/// Up to `range.limit` messages, of one sender domain where one is given, that `may_see` lets through by their head, the newest first, and whether there are
 /// more. Reads the disk: not for the threads that do IO.
 pub fn email_list(
     ops: &Ops,
     range: Range,
+    domain: Option<&str>,
     may_see: impl Fn(&MessageHead) -> bool,
 ) -> Result<(Vec<Email>, bool), OpError> {
     let backwards = range.before.is_none();
@@ -55,7 +57,7 @@ pub fn email_list(
         let (mut after, mut before) = (range.after, range.before);
         let mut rows = 0;
         while rows <= range.limit {
-            let ids = store::message_ids(store, after, before, STRIDE, backwards)?;
+            let ids = store::message_ids(store, domain, after, before, STRIDE, backwards)?;
             let Some(last) = ids.last().copied() else { break };
             for id in ids {
                 let Some((row, _)) = store::message(store, &id)? else { continue };
@@ -91,9 +93,6 @@ pub fn email_show(ops: &Ops, id: &QueueId) -> Result<Email, OpError> {
 }
 
 fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {
-    let interest = match (ops.store.load_full(), message.id.parse::<QueueId>()) {
-        (Some(store), Ok(id)) => store::interest(&store, &id)?,
-        _ => Interest::default(),
-    };
+    let interest = interest(ops, &message.id)?;
     Ok(Email { message, interest })
 }

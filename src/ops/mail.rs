@@ -2,7 +2,6 @@
 
 use super::{OpError, Ops};
 use crate::clock;
-use crate::event::Event;
 use crate::mail::{Outcome, QueueId, Status};
 use crate::queue::{ClaimError, Listed};
 use crate::rewrite::Report;
@@ -172,32 +171,6 @@ pub fn queue_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
         (Some(one), None) | (None, Some(one)) => Ok(one),
         (None, None) => left().ok_or(OpError::UnknownMessage(*id)),
     }
-}
-
-/// The newest `limit` events, the oldest of them first.
-pub fn events_tail(ops: &Ops, limit: usize) -> Result<Vec<Event>, OpError> {
-    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
-    let mut events = Vec::new();
-    for id in store::latest_messages(&store, limit)? {
-        let Some((row, _)) = store::message(&store, &id)? else { continue };
-        events.push(Event::sent(id, row.head.accepted_at));
-        for (place, recipient) in row.recipients.iter().enumerate() {
-            let outcome = crate::mail::Outcome {
-                recipient: u16::try_from(place).unwrap_or(u16::MAX),
-                status: recipient.status,
-                reply: recipient.reply.clone(),
-                at: recipient.at,
-            };
-            let to = row.head.envelope.recipients.get(place).map(|r| &r.address);
-            events.extend(Event::of_outcome(id, to, &outcome));
-        }
-    }
-    for row in store::hits_before(&store, limit)? {
-        events.push(Event::of_hit(&row.hit, row.class));
-    }
-    events.sort_by_key(|event| event.at);
-    events.drain(..events.len().saturating_sub(limit));
-    Ok(events)
 }
 
 pub(super) fn listed(message: &Listed) -> MessageView {

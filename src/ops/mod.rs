@@ -7,6 +7,7 @@ mod dkim;
 mod domain_view;
 mod domains;
 mod emails;
+mod events;
 mod keys;
 mod mail;
 
@@ -18,10 +19,10 @@ pub use domains::{
     domain_update, domain_verify, tracking_switch,
 };
 pub use emails::{Email, Range, email_list, email_show};
+pub use events::{Interest, events_of, events_page, events_tail};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use mail::{
-    MessageView, QueueView, RecipientView, events_tail, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
-    search,
+    MessageView, QueueView, RecipientView, queue_hold, queue_list, queue_remove, queue_retry, queue_show, search,
 };
 
 use crate::domain::{Demand, DomainRule, Expected};

@@ -23,7 +23,7 @@ mod splice;
 mod tests;
 
 pub use policy::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking, signing_domain};
-pub use report::{LinkDetail, LinkOutcome, Note, Pixel, Report, SkipReason};
+pub use report::{LinkDetail, LinkOutcome, Note, Pixel, Report, ReportFacts, SkipReason};
 
 use crate::mail::QueueId;
 use crate::mime::header::fields;

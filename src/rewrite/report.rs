@@ -190,12 +190,7 @@ impl Report {
 
     /// The report that [`Self::to_kept`] made; `None` for anything else.
     pub fn from_kept(kept: &[u8]) -> Option<Self> {
-        let (&KEPT_FORMAT, packed) = kept.split_first()? else { return None };
-        let (size, block) = lz4_flex::block::uncompressed_size(packed).ok()?;
-        if size > MAX_KEPT {
-            return None;
-        }
-        postcard::from_bytes(&lz4_flex::block::decompress(block, size).ok()?).ok()
+        postcard::from_bytes(&unpacked(kept)?).ok()
     }
 
     pub(super) fn new(bytes: usize) -> Self {
@@ -244,6 +239,52 @@ impl Report {
             }
         }
     }
+}
+
+/// What counts need of a report: its first fields, without the detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportFacts {
+    /// Links that were rewritten.
+    pub links: u32,
+    pub pixel: bool,
+    /// Why there is neither; the first reason of a part where the message itself gives none.
+    pub untracked: Option<SkipReason>,
+}
+
+impl ReportFacts {
+    /// Of what [`Report::to_kept`] made; `None` for anything else.
+    pub fn from_kept(kept: &[u8]) -> Option<Self> {
+        /// The fields of [`Report`] up to the last one that is wanted.
+        #[derive(Deserialize)]
+        struct Begin {
+            skipped: Option<SkipReason>,
+            _parts: u32,
+            parts_skipped: BTreeMap<SkipReason, u32>,
+            _found: u32,
+            rewritten: u32,
+            _links_skipped: BTreeMap<SkipReason, u32>,
+            pixel: Pixel,
+        }
+        let plain = unpacked(kept)?;
+        let (begin, _) = postcard::take_from_bytes::<Begin>(&plain).ok()?;
+        let pixel = begin.pixel == Pixel::Inserted;
+        let of_pixel = || match begin.pixel {
+            Pixel::Skipped(reason) => Some(reason),
+            Pixel::Inserted => None,
+        };
+        let is_tracked = pixel || begin.rewritten > 0;
+        let reason = begin.skipped.or_else(|| begin.parts_skipped.keys().next().copied()).or_else(of_pixel);
+        Some(Self { links: begin.rewritten, pixel, untracked: reason.filter(|_| !is_tracked) })
+    }
+}
+
+fn unpacked(kept: &[u8]) -> Option<Vec<u8>> {
+    let (&KEPT_FORMAT, packed) = kept.split_first()? else { return None };
+    let (size, block) = lz4_flex::block::uncompressed_size(packed).ok()?;
+    if size > MAX_KEPT {
+        return None;
+    }
+    lz4_flex::block::decompress(block, size).ok()
 }
 
 /// What is left of the octets for per-link detail.
@@ -335,6 +376,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         let kept = report.to_kept().unwrap();
         assert_eq!(Report::from_kept(&kept), Some(report.clone()));
+        let facts = |report: &Report| ReportFacts::from_kept(&report.to_kept().unwrap()).unwrap();
+        let untracked = Some(SkipReason::Attachment);
+        assert_eq!(facts(&report), ReportFacts { links: 0, pixel: false, untracked });
+        let with_pixel = Report { pixel: Pixel::Inserted, ..report.clone() };
+        assert_eq!(facts(&with_pixel), ReportFacts { links: 0, pixel: true, untracked: None });
+        let off = Report { skipped: Some(SkipReason::Disabled), ..report.clone() };
+        assert_eq!(facts(&off).untracked, Some(SkipReason::Disabled));
         for end in 0..kept.len() {
             assert_eq!(Report::from_kept(&kept[..end]), None);
         }

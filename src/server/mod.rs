@@ -187,6 +187,8 @@ pub async fn serve_until(
             store: Arc::clone(&store),
             events: events.clone(),
             agents: AgentList::builtin(),
+            left_alone: parts::left_alone(Arc::clone(&settings)),
+            keeps_traces: AtomicBool::new(!config.events.raw_retention.is_zero()),
         },
         recording,
     ));

@@ -8,9 +8,11 @@ use crate::domain::{Demand, Expected};
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::TokenRing;
+use crate::mail::{Address, DomainName};
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::rewrite::{Limits, OnSigned, Scheme};
+use crate::settings::Settings;
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::tls::{Challenges, HostCertificates, ServerTls};
 use std::sync::Arc;
@@ -242,4 +244,13 @@ fn smarthosts(config: &Config) -> Result<Vec<Smarthost>, StartError> {
         })
     });
     made.collect()
+}
+
+/// Who gets untracked copies of a sender domain's mail.
+pub fn left_alone(settings: Arc<Settings>) -> Box<dyn Fn(&str, &Address) -> bool + Send + Sync> {
+    Box::new(move |domain, address| {
+        let settings = settings.snapshot();
+        let known = DomainName::parse(domain).ok().and_then(|name| settings.domains.get(&name));
+        known.is_some_and(|domain| domain.excluded.holds(address))
+    })
 }

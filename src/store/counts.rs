@@ -150,9 +150,9 @@ pub(super) fn added(old: Option<&[u8]>, more: &Counts) -> Result<Vec<u8>, StoreE
 }
 
 impl Scope<'_> {
-    /// The write that adds to this scope's counts at `at`, milliseconds since 1970.
-    pub fn add(&self, at: u64, more: Counts) -> Write {
-        Write::Add(self.key(hour_of(at)), Box::new(more))
+    /// The key of the row that holds this scope's counts at `at`, milliseconds since 1970: for [`Write::Add`].
+    pub fn row(&self, at: u64) -> Vec<u8> {
+        self.key(hour_of(at))
     }
 
     fn key(&self, hour: u32) -> Vec<u8> {
@@ -299,8 +299,8 @@ mod tests {
         let mut writes = vec![url];
         for at in [day, day + 1, day + HOUR_MS, 2 * day] {
             for scope in [domain, tag, link, skip, message, Scope::Domain("example.co")] {
-                writes.push(scope.add(at, one(Counter::Sent, 2)));
-                writes.push(scope.add(at, one(Counter::DeliveredClickedHuman, -1)));
+                writes.push(Write::Add(scope.row(at), Box::new(one(Counter::Sent, 2))));
+                writes.push(Write::Add(scope.row(at), Box::new(one(Counter::DeliveredClickedHuman, -1))));
             }
         }
         commit_now(&store, writes.split_off(10)).unwrap();

@@ -1,109 +1,223 @@
-//! Rows of opens and clicks, in order of time. One row holds hits that the log brought in one record, as many as go
-//! into a value, since a row each would cost more than all the rest of a click.
+//! What each recipient did with their copy: opens and clicks.
 //!
-//! Beside them, `e` message id (16) kind (1 byte, `o` or `c`) says that a message was opened or clicked at all.
+//! | key | value |
+//! | --- | --- |
+//! | `h` id, recipient (2), piece (2) | a piece of the postcard of [`Seen`] |
+//! | `t` time (8), place in the log (16), piece (2) | hits that one record of the log brought: id, recipient (2), number (4) each |
 //!
-//! Key: `h`, time of the row's first hit (8 bytes), place of the record in the log (16), piece (2).
+//! All that belongs to one recipient lies together, so that a message's timeline is one scan, a label can be changed
+//! later, and a person can be forgotten. The second row gives the order of time.
 
-use super::{MAX_VALUE, Store, StoreError, Write, prefix_end};
-use crate::event::Class;
-use crate::event::{Hit, HitKind};
+use super::{MAX_VALUE, Store, StoreError, Write, chunks, prefix_end};
+use crate::event::{Class, Hit, HitKind};
 use crate::mail::QueueId;
 use crate::spool::Cursor;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
-/// A hit with what was made of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HitRow {
-    pub hit: Hit,
+/// What one recipient did with one copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    pub tally: Tally,
+    /// In the order of the log. [`MAX_ENTRIES`] at most; what comes later is in the counts alone.
+    pub entries: Vec<HitEntry>,
+}
+
+/// What counts need to know of a recipient, so that a first time is counted once and can be taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Opens of people, machines and of whom it is not known, then clicks likewise; repeats included.
+    pub hits: [u32; 6],
+    /// When (milliseconds since 1970) each of these was counted: opened by anybody, by no machine, clicked by
+    /// anybody, by no machine. 0: it was not.
+    pub first: [u64; 4],
+    /// When the copy counts as delivered, in milliseconds since 1970; 0 before the first hit.
+    pub delivered: u64,
+    /// The next entry's number.
+    pub next: u32,
+}
+
+/// One open or click, with its repeats within a few seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HitEntry {
+    /// Counts a recipient's hits from 0 and never changes.
+    pub number: u32,
+    pub kind: HitKind,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub count: u32,
     pub class: Class,
+    /// `None` once it was taken away.
+    pub address: Option<IpAddr>,
+    /// Empty as well once it was taken away.
+    pub agent: Box<str>,
+    pub head: bool,
 }
 
-/// The writes for the hits of one log record. The keys come from the record's place, so writing twice changes nothing.
-pub fn hit_rows(place: Cursor, hits: &[HitRow], out: &mut Vec<Write>) {
-    let kind = |hit: &Hit| if matches!(hit.kind, HitKind::Open) { b'o' } else { b'c' };
-    let mut noted: Vec<_> = hits.iter().filter(|row| !row.hit.repeat).map(|row| (row.hit.id, kind(&row.hit))).collect();
-    noted.sort_unstable();
-    noted.dedup();
-    out.extend(noted.iter().map(|(id, kind)| Write::Put(interest_key(id, *kind), Vec::new())));
-    let mut piece = 0u16;
-    let mut value = Vec::with_capacity(MAX_VALUE);
-    let mut first = 0;
-    for row in hits {
-        let bytes = postcard::to_stdvec(row).expect("rows hold no type that postcard refuses");
-        // A hit with a destination longer than a row is kept without it: the link's index still names it.
-        let bytes =
-            if bytes.len() > MAX_VALUE { postcard::to_stdvec(&shortened(row)).unwrap_or_default() } else { bytes };
-        if value.len() + bytes.len() > MAX_VALUE {
-            out.push(Write::Put(
-                key(first, place, piece),
-                std::mem::replace(&mut value, Vec::with_capacity(MAX_VALUE)),
-            ));
-            piece = piece.saturating_add(1);
-        }
-        if value.is_empty() {
-            first = row.hit.at;
-        }
-        value.extend_from_slice(&bytes);
+/// Entries kept of one recipient.
+pub const MAX_ENTRIES: usize = 100;
+/// Destinations are kept up to so many bytes; the link's index names a longer one.
+const MAX_URL: usize = 1_000;
+const REF: usize = 16 + 2 + 4;
+
+impl HitEntry {
+    pub fn new(hit: &Hit, number: u32, class: Class) -> Self {
+        let kind = match &hit.kind {
+            HitKind::Open => HitKind::Open,
+            HitKind::Click { link, url } => {
+                HitKind::Click { link: *link, url: url[..url.floor_char_boundary(MAX_URL)].into() }
+            }
+        };
+        let (address, agent) = (Some(hit.address), hit.agent.clone());
+        Self { number, kind, at: hit.at, count: hit.count, class, address, agent, head: hit.head }
     }
-    if !value.is_empty() {
-        out.push(Write::Put(key(first, place, piece), value));
+
+    /// `None` for an open.
+    pub fn link(&self) -> Option<u16> {
+        match self.kind {
+            HitKind::Open => None,
+            HitKind::Click { link, .. } => Some(link),
+        }
     }
 }
 
-/// Whether a message was opened or clicked, by whomever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interest {
-    pub opened: bool,
-    pub clicked: bool,
+impl Seen {
+    /// The same without addresses and agents.
+    pub fn without_traces(&self) -> Self {
+        let bare = |entry: &HitEntry| HitEntry { address: None, agent: Box::default(), ..entry.clone() };
+        Self { tally: self.tally, entries: self.entries.iter().map(bare).collect() }
+    }
 }
 
-/// Whether this message was opened or clicked.
-pub fn interest(store: &Store, id: &QueueId) -> Result<Interest, StoreError> {
-    let there = |kind: u8| Ok::<_, StoreError>(store.get(&interest_key(id, kind))?.is_some());
-    Ok(Interest { opened: there(b'o')?, clicked: there(b'c')? })
+/// What a recipient did, and in how many pieces it lies there.
+pub fn seen(store: &Store, id: &QueueId, recipient: u16) -> Result<Option<(Seen, usize)>, StoreError> {
+    let Some((bytes, pieces)) = chunks::get(store, &prefix(id, recipient))? else { return Ok(None) };
+    Ok(Some((postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed)?, pieces)))
 }
 
-fn interest_key(id: &QueueId, kind: u8) -> Vec<u8> {
-    [b"e", &id.as_bytes()[..], &[kind]].concat()
+/// The writes that put it there; `earlier` is how many pieces lie there already. How many it takes.
+pub fn seen_writes(id: &QueueId, recipient: u16, seen: &Seen, earlier: usize, out: &mut Vec<Write>) -> usize {
+    let bytes = postcard::to_stdvec(seen).expect("rows hold no type that postcard refuses");
+    chunks::put(&prefix(id, recipient), &bytes, earlier, out)
+}
+
+/// Forgets what a recipient did.
+pub fn forget_seen(id: &QueueId, recipient: u16, pieces: usize, out: &mut Vec<Write>) {
+    chunks::delete(&prefix(id, recipient), 0..pieces, out);
+}
+
+/// The writes that give hits of one record their place in time.
+pub fn time_writes(place: Cursor, mut hits: Vec<(u64, HitRef)>, out: &mut Vec<Write>) {
+    hits.sort_unstable();
+    for (piece, some) in hits.chunks(MAX_VALUE / REF).enumerate() {
+        let Some((first, _)) = some.first() else { continue };
+        let piece = u16::try_from(piece).unwrap_or(u16::MAX);
+        let (segment, offset) = (place.segment.to_be_bytes(), place.offset.to_be_bytes());
+        let key = [b"t", &first.to_be_bytes()[..], &segment, &offset, &piece.to_be_bytes()].concat();
+        out.push(Write::Put(key, some.iter().flat_map(|(_, hit)| hit.bytes()).collect()));
+    }
+}
+
+/// Names one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HitRef {
+    pub id: QueueId,
+    pub recipient: u16,
+    pub number: u32,
+}
+
+impl HitRef {
+    fn bytes(&self) -> [u8; REF] {
+        let mut bytes = [0; REF];
+        bytes[..16].copy_from_slice(self.id.as_bytes());
+        bytes[16..18].copy_from_slice(&self.recipient.to_be_bytes());
+        bytes[18..].copy_from_slice(&self.number.to_be_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (id, rest) = bytes.split_first_chunk::<16>()?;
+        let (recipient, number) = rest.split_first_chunk::<2>()?;
+        let number = u32::from_be_bytes(number.try_into().ok()?);
+        Some(Self { id: QueueId::from_bytes(*id), recipient: u16::from_be_bytes(*recipient), number })
+    }
+}
+
+/// One entry with whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub id: QueueId,
+    pub recipient: u16,
+    pub entry: HitEntry,
 }
 
 /// The newest `limit` hits, the newest first.
-pub fn hits_before(store: &Store, limit: usize) -> Result<Vec<HitRow>, StoreError> {
+pub fn latest_hits(store: &Store, limit: usize) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
-    for (_, value) in store.scan(b"h", &prefix_end(b"h"), limit, true)? {
-        let mut rest = &value[..];
-        let mut rows = Vec::new();
-        while !rest.is_empty() {
-            let (row, after) = postcard::take_from_bytes::<HitRow>(rest).map_err(|_| StoreError::Malformed)?;
-            rows.push(row);
-            rest = after;
+    for (_, value) in store.scan(b"t", &prefix_end(b"t"), limit, true)? {
+        for hit in value.chunks(REF).rev().filter_map(HitRef::read) {
+            // One that was forgotten has left its place in time behind.
+            let Some((seen, _)) = seen(store, &hit.id, hit.recipient)? else { continue };
+            let entry = seen.entries.into_iter().find(|entry| entry.number == hit.number);
+            found.extend(entry.map(|entry| Found { id: hit.id, recipient: hit.recipient, entry }));
         }
-        found.extend(rows.into_iter().rev());
         if found.len() >= limit {
             break;
         }
     }
-    found.sort_by_key(|row| std::cmp::Reverse(row.hit.at));
+    found.sort_by_key(|found| std::cmp::Reverse(found.entry.at));
     found.truncate(limit);
     Ok(found)
 }
 
-fn shortened(row: &HitRow) -> HitRow {
-    let mut row = row.clone();
-    if let crate::event::HitKind::Click { url, .. } = &mut row.hit.kind {
-        let mut end = url.len().min(1_000);
-        while !url.is_char_boundary(end) {
-            end -= 1;
+/// What each recipient of a message did, by their place in the envelope; with the pieces that it lies in.
+pub fn seen_by_all(store: &Store, id: &QueueId) -> Result<Vec<(u16, Seen, usize)>, StoreError> {
+    let prefix = [b"h", &id.as_bytes()[..]].concat();
+    let mut all = Vec::new();
+    let (mut recipient, mut bytes, mut pieces) = (None, Vec::new(), 0);
+    let mut close = |recipient: Option<u16>, bytes: &mut Vec<u8>, pieces: usize| {
+        let Some(recipient) = recipient else { return Ok(()) };
+        let seen = postcard::from_bytes(bytes).map_err(|_| StoreError::Malformed)?;
+        bytes.clear();
+        all.push((recipient, seen, pieces));
+        Ok::<_, StoreError>(())
+    };
+    for (key, value) in store.scan(&prefix, &prefix_end(&prefix), usize::MAX, false)? {
+        let place = key.get(17..).and_then(<[u8]>::first_chunk::<4>).ok_or(StoreError::Malformed)?;
+        let (whose, piece) = (u16::from_be_bytes([place[0], place[1]]), [place[2], place[3]]);
+        if piece == [0, 0] {
+            close(recipient, &mut bytes, pieces)?;
+            (recipient, pieces) = (Some(whose), 0);
+            bytes.extend_from_slice(value.get(2..).ok_or(StoreError::Malformed)?);
+        } else {
+            bytes.extend_from_slice(&value);
         }
-        *url = url[..end].into();
+        pieces += 1;
     }
-    row
+    close(recipient, &mut bytes, pieces)?;
+    Ok(all)
 }
 
-fn key(first: u64, place: Cursor, piece: u16) -> Vec<u8> {
-    [b"h", &first.to_be_bytes()[..], &place.segment.to_be_bytes(), &place.offset.to_be_bytes(), &piece.to_be_bytes()]
-        .concat()
+/// Hits whose place in time lies before `before` and at or after `from`, a few rows of them, and where to go on; `None`
+/// when there are no more.
+pub fn hits_between(
+    store: &Store,
+    from: &[u8],
+    before: u64,
+    rows: usize,
+) -> Result<(Vec<HitRef>, Option<Vec<u8>>), StoreError> {
+    let start = if from.is_empty() { b"t".to_vec() } else { from.to_vec() };
+    let end = [b"t", &before.to_be_bytes()[..]].concat();
+    if start >= end {
+        return Ok((Vec::new(), None));
+    }
+    let found = store.scan(&start, &end, rows, false)?;
+    let next = found.last().filter(|_| found.len() == rows).map(|(key, _)| [&key[..], &[0]].concat());
+    Ok((found.iter().flat_map(|(_, value)| value.chunks(REF).filter_map(HitRef::read)).collect(), next))
+}
+
+fn prefix(id: &QueueId, recipient: u16) -> Vec<u8> {
+    [b"h", &id.as_bytes()[..], &recipient.to_be_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -111,38 +225,64 @@ mod tests {
     use super::super::commit_now;
     use super::*;
 
+    fn hit(recipient: u16, at: u64, url: &str) -> Hit {
+        let kind = HitKind::Click { link: 1, url: url.into() };
+        let (id, address) = (QueueId::new(1, [2; 10]), [127, 0, 0, 1].into());
+        Hit { id, recipient, kind, at, count: 1, address, agent: "agent".into(), head: false, repeat: false }
+    }
+
     #[test]
-    fn many_hits_share_rows_and_come_back_newest_first() {
+    fn what_a_recipient_did_comes_back_whole_and_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let row = |at: u64, url: String| HitRow {
-            hit: Hit {
-                id: QueueId::new(1, [2; 10]),
-                recipient: 0,
-                kind: HitKind::Click { link: 1, url: url.into() },
-                at,
-                count: 1,
-                address: "127.0.0.1".parse().unwrap(),
-                agent: "agent".into(),
-                head: false,
-                repeat: false,
-            },
-            class: Class::Human,
-        };
-        let hits: Vec<_> = (0..100).map(|at| row(at, "https://example.com/".repeat(3))).collect();
+        let id = QueueId::new(1, [2; 10]);
         let mut writes = Vec::new();
-        hit_rows(Cursor { segment: 1, offset: 2 }, &hits, &mut writes);
-        assert!(writes.len() < 13, "{} rows", writes.len());
-        hit_rows(Cursor { segment: 1, offset: 3 }, &[row(500, "x".repeat(5_000))], &mut writes);
+        let mut times = Vec::new();
+        for recipient in 0..3u16 {
+            let mut all = Seen::default();
+            for number in 0..40u32 {
+                let hit =
+                    hit(recipient, 1_000 + u64::from(number), &format!("https://example.com/{}", "x".repeat(150)));
+                all.entries.push(HitEntry::new(&hit, number, Class::Human));
+                times.push((hit.at, HitRef { id, recipient, number }));
+            }
+            assert!(seen_writes(&id, recipient, &all, 0, &mut writes) > 3);
+        }
+        time_writes(Cursor { segment: 1, offset: 2 }, times, &mut writes);
         commit_now(&store, writes.clone()).unwrap();
         commit_now(&store, writes).unwrap();
-        let found = hits_before(&store, 1_000).unwrap();
-        assert_eq!(found.len(), 101);
-        assert_eq!(found[0].hit.at, 500);
-        assert_eq!(found[1], hits[99]);
-        assert_eq!(hits_before(&store, 3).unwrap().len(), 3);
-        let seen = interest(&store, &QueueId::new(1, [2; 10])).unwrap();
-        assert_eq!(seen, Interest { opened: false, clicked: true });
-        assert_eq!(interest(&store, &QueueId::new(2, [2; 10])).unwrap(), Interest::default());
+        let all = seen_by_all(&store, &id).unwrap();
+        assert_eq!(
+            all.iter().map(|(recipient, seen, _)| (*recipient, seen.entries.len())).collect::<Vec<_>>(),
+            [(0, 40), (1, 40), (2, 40)]
+        );
+        for (recipient, whole, pieces) in &all {
+            assert_eq!(seen(&store, &id, *recipient).unwrap(), Some((whole.clone(), *pieces)));
+        }
+        let latest = latest_hits(&store, 5).unwrap();
+        assert_eq!(latest.iter().map(|found| found.entry.at).collect::<Vec<_>>(), [1_039, 1_039, 1_039, 1_038, 1_038]);
+        let (hits, next) = hits_between(&store, &[], 2_000, 1).unwrap();
+        assert_eq!(hits.len(), MAX_VALUE / REF);
+        let (rest, end) = hits_between(&store, &next.unwrap(), 2_000, 9).unwrap();
+        assert_eq!((hits.len() + rest.len(), end), (120, None));
+        assert_eq!(hits_between(&store, &[], 1_000, 9).unwrap(), (Vec::new(), None));
+
+        // Shorter, and then gone.
+        let (mut one, pieces) = seen(&store, &id, 1).unwrap().unwrap();
+        one.entries.truncate(1);
+        let mut writes = Vec::new();
+        let left = seen_writes(&id, 1, &one, pieces, &mut writes);
+        commit_now(&store, std::mem::take(&mut writes)).unwrap();
+        assert_eq!(seen(&store, &id, 1).unwrap(), Some((one, 1)));
+        forget_seen(&id, 1, left, &mut writes);
+        commit_now(&store, writes).unwrap();
+        assert_eq!(seen_by_all(&store, &id).unwrap().len(), 2);
+        assert_eq!(latest_hits(&store, 200).unwrap().len(), 80);
+    }
+
+    #[test]
+    fn a_long_destination_is_cut() {
+        let entry = HitEntry::new(&hit(0, 1, &"x".repeat(5_000)), 0, Class::Human);
+        assert!(matches!(entry.kind, HitKind::Click { url, .. } if url.len() == MAX_URL));
     }
 }

@@ -5,9 +5,10 @@
 //! | `m` id, chunk (2 bytes) | a piece of the postcard of [`MessageRow`]; chunk 0 begins with the count of chunks |
 //! | `i` Message-ID, 0, id | nothing |
 //! | `r` recipient in lower case, 0, id | nothing |
+//! | `d` sender domain, 0, id | nothing |
 //! | `f` id | nothing; the message has a bounced recipient |
 
-use super::{MAX_VALUE, Row, Store, StoreError, Write, prefix_end};
+use super::{Row, Store, StoreError, Write, chunks, prefix_end};
 use crate::mail::{QueueId, Status};
 use crate::spool::MessageHead;
 use serde::{Deserialize, Serialize};
@@ -30,9 +31,18 @@ pub struct RecipientRow {
     pub reply: Box<str>,
     /// Milliseconds since 1970.
     pub at: u64,
+    /// The first time that the copy was put off.
+    pub delay: Option<Delay>,
 }
 
-const CHUNK: usize = MAX_VALUE - 2;
+/// That a copy was put off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub reply: Box<str>,
+}
+
 /// Message-IDs are indexed by their first bytes, far more than any real one has.
 const MAX_INDEXED: usize = 300;
 
@@ -40,40 +50,43 @@ const MAX_INDEXED: usize = 300;
 /// rows are written with the first version only.
 pub fn message_writes(id: &QueueId, row: &MessageRow, earlier: usize, out: &mut Vec<Write>) {
     let bytes = postcard::to_stdvec(row).expect("rows hold no type that postcard refuses");
-    let count = bytes.len().div_ceil(CHUNK).max(1);
-    for (place, piece) in bytes.chunks(CHUNK).enumerate() {
-        let mut value = Vec::with_capacity(piece.len() + 2);
-        if place == 0 {
-            value.extend_from_slice(&(count as u16).to_be_bytes());
-        }
-        value.extend_from_slice(piece);
-        out.push(Write::Put(chunk_key(id, place), value));
-    }
-    out.extend((count..earlier).map(|place| Write::Delete(chunk_key(id, place))));
+    chunks::put(&prefix(id), &bytes, earlier, out);
     if earlier == 0 {
-        let nothing = Vec::new;
-        if !row.head.message_id.is_empty() {
-            out.push(Write::Put(index_key(b'i', &row.head.message_id, id), nothing()));
-        }
-        for recipient in &row.head.envelope.recipients {
-            let address = recipient.address.as_str().to_lowercase();
-            out.push(Write::Put(index_key(b'r', &address, id), nothing()));
-        }
+        out.extend(index_keys(id, row).into_iter().map(|key| Write::Put(key, Vec::new())));
     }
     if row.recipients.iter().any(|r| r.status == Status::Bounced) {
-        out.push(Write::Put([b"f", &id.as_bytes()[..]].concat(), Vec::new()));
+        out.push(Write::Put(failed_key(id), Vec::new()));
     }
+}
+
+/// The writes that forget a message of so many chunks.
+pub fn message_deletes(id: &QueueId, row: &MessageRow, chunks: usize, out: &mut Vec<Write>) {
+    chunks::delete(&prefix(id), 0..chunks, out);
+    out.extend(index_keys(id, row).into_iter().map(Write::Delete));
+    out.push(Write::Delete(failed_key(id)));
+}
+
+/// The write that no longer finds a message by this recipient.
+pub fn recipient_unlisted(id: &QueueId, address: &str) -> Write {
+    Write::Delete(index_key(b'r', &address.to_lowercase(), id))
+}
+
+fn index_keys(id: &QueueId, row: &MessageRow) -> Vec<Vec<u8>> {
+    let head = &row.head;
+    let message_id = Some(index_key(b'i', &head.message_id, id)).filter(|_| !head.message_id.is_empty());
+    let domain = head.from_domain.as_ref().map(|domain| index_key(b'd', domain, id));
+    let recipients = head.envelope.recipients.iter();
+    let recipients = recipients.map(|recipient| index_key(b'r', &recipient.address.as_str().to_lowercase(), id));
+    message_id.into_iter().chain(domain).chain(recipients).collect()
+}
+
+fn failed_key(id: &QueueId) -> Vec<u8> {
+    [b"f", &id.as_bytes()[..]].concat()
 }
 
 /// The message and the number of its chunks.
 pub fn message(store: &Store, id: &QueueId) -> Result<Option<(MessageRow, usize)>, StoreError> {
-    let Some(first) = store.get(&chunk_key(id, 0))? else { return Ok(None) };
-    let (count, first) = first.split_first_chunk::<2>().ok_or(StoreError::Malformed)?;
-    let count = usize::from(u16::from_be_bytes(*count));
-    let mut bytes = first.to_vec();
-    for place in 1..count {
-        bytes.extend(store.get(&chunk_key(id, place))?.ok_or(StoreError::Malformed)?);
-    }
+    let Some((bytes, count)) = chunks::get(store, &prefix(id))? else { return Ok(None) };
     let row = postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed)?;
     Ok(Some((row, count)))
 }
@@ -85,16 +98,28 @@ pub fn latest_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, Stor
     Ok(rows.iter().filter_map(first_chunk_id).take(limit).collect())
 }
 
-/// Up to `limit` messages older than `after` and newer than `before`, the newest first, or from the oldest on.
+/// Up to `limit` messages older than `after` and newer than `before`, the newest first, or from the oldest on; of one
+/// sender domain, or of all.
 pub fn message_ids(
     store: &Store,
+    domain: Option<&str>,
     after: Option<QueueId>,
     before: Option<QueueId>,
     limit: usize,
     backwards: bool,
 ) -> Result<Vec<QueueId>, StoreError> {
-    let from = before.map_or_else(|| b"m".to_vec(), |id| [&chunk_key(&id, usize::from(u16::MAX))[..], &[0]].concat());
-    let to = after.map_or_else(|| prefix_end(b"m"), |id| chunk_key(&id, 0));
+    if let Some(domain) = domain {
+        let first = before.map_or_else(
+            || index_key(b'd', domain, &QueueId::from_bytes([0; 16])),
+            |id| [&index_key(b'd', domain, &id)[..], &[0]].concat(),
+        );
+        let end = index_key(b'd', domain, &after.unwrap_or(QueueId::from_bytes([255; 16])));
+        let rows = if first < end { store.scan(&first, &end, limit, backwards)? } else { Vec::new() };
+        return Ok(rows.iter().filter_map(last_id).collect());
+    }
+    let from = before
+        .map_or_else(|| b"m".to_vec(), |id| [&chunks::key(&prefix(&id), usize::from(u16::MAX))[..], &[0]].concat());
+    let to = after.map_or_else(|| prefix_end(b"m"), |id| chunks::key(&prefix(&id), 0));
     let mut ids: Vec<QueueId> = Vec::new();
     let (mut from, mut to) = (from, to);
     while ids.len() < limit && from < to {
@@ -124,10 +149,13 @@ pub fn messages_with(store: &Store, text: &str, limit: usize) -> Result<Vec<Queu
     for (kind, text) in [(b'i', format!("<{bare}>")), (b'i', bare.to_owned()), (b'r', bare.to_lowercase())] {
         let from = index_key(kind, &text, &QueueId::from_bytes([0; 16]));
         let rows = store.scan(&from, &index_key(kind, &text, &QueueId::from_bytes([255; 16])), limit, true)?;
-        let id = |(key, _): &Row| Some(QueueId::from_bytes(key.last_chunk::<16>().copied()?));
-        ids.extend(rows.iter().filter_map(id));
+        ids.extend(rows.iter().filter_map(last_id));
     }
     Ok(ids)
+}
+
+fn last_id((key, _): &Row) -> Option<QueueId> {
+    Some(QueueId::from_bytes(key.last_chunk::<16>().copied()?))
 }
 
 fn first_chunk_id((key, _): &Row) -> Option<QueueId> {
@@ -135,9 +163,8 @@ fn first_chunk_id((key, _): &Row) -> Option<QueueId> {
     (chunk == [0, 0]).then_some(QueueId::from_bytes(id.try_into().ok()?))
 }
 
-fn chunk_key(id: &QueueId, place: usize) -> Vec<u8> {
-    let place = u16::try_from(place).unwrap_or(u16::MAX);
-    [b"m", &id.as_bytes()[..], &place.to_be_bytes()].concat()
+fn prefix(id: &QueueId) -> Vec<u8> {
+    [b"m", &id.as_bytes()[..]].concat()
 }
 
 fn index_key(kind: u8, text: &str, id: &QueueId) -> Vec<u8> {
@@ -171,7 +198,7 @@ mod tests {
             size: 9,
             tags: Vec::new(),
         };
-        let state = RecipientRow { status: Status::Bounced, reply: "550 no".into(), at: 4 };
+        let state = RecipientRow { status: Status::Bounced, reply: "550 no".into(), at: 4, delay: None };
         MessageRow { head: Arc::new(head), recipients: vec![state; recipients], report: Some(vec![7; report]) }
     }
 

@@ -5,6 +5,7 @@
 //! because sled's own flush is not durable on Linux. Values stay below [`MAX_VALUE`], since larger ones would end up
 //! in files that are never synced. Nothing on the way of a message waits for this module.
 
+mod chunks;
 mod counts;
 mod hits;
 mod messages;
@@ -13,9 +14,13 @@ pub use counts::{
     Counter, Counts, Scope, counted_url, counts, counts_by_hour, counts_by_link, counts_by_skip, counts_by_tag,
     hour_of, link_hash,
 };
-pub use hits::{HitRow, Interest, hit_rows, hits_before, interest};
+pub use hits::{
+    Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, forget_seen, hits_between, latest_hits, seen, seen_by_all,
+    seen_writes, time_writes,
+};
 pub use messages::{
-    MessageRow, RecipientRow, failed_messages, latest_messages, message, message_ids, message_writes, messages_with,
+    Delay, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,
+    message_writes, messages_with, recipient_unlisted,
 };
 
 use crate::spool::Cursor;
@@ -30,9 +35,11 @@ use tokio::sync::oneshot;
 
 /// Longest value of a row, in bytes.
 pub const MAX_VALUE: usize = 2_000;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const FORMAT_KEY: &[u8] = b"\0format";
 const CURSOR_KEY: &[u8] = b"\0cursor";
+const COUNTED_KEY: &[u8] = b"\0counted";
+const MADE_KEY: &[u8] = b"\0made";
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Deleted when sled will not open on a full disk, which it does not without some room.
 const BALLAST_BYTES: i64 = 16 * 1024 * 1024;
@@ -94,12 +101,17 @@ impl Store {
         };
         keep_ballast(&ballast);
         let stored = guarded(|| db.get(FORMAT_KEY))?;
-        match stored.as_deref() {
-            None => drop(guarded(|| db.insert(FORMAT_KEY, &[FORMAT][..]))?),
-            Some([FORMAT]) => {}
-            Some([newer, ..]) => return Err(StoreError::Newer(*newer)),
+        let db = match stored.as_deref() {
+            None => made_anew(db)?,
+            Some([FORMAT]) => db,
+            Some([newer, ..]) if *newer > FORMAT => return Err(StoreError::Newer(*newer)),
             Some([]) => return Err(StoreError::Malformed),
-        }
+            Some([earlier, ..]) => {
+                drop(db);
+                put_aside(&dir, &format!("it is in format {earlier}, and this version writes format {FORMAT}"))?;
+                made_anew(open_sled(&dir)?)?
+            }
+        };
         let folder = fs::File::open(&dir).map_err(|e| StoreError::Failed(format!("{}: {e}", dir.display())))?;
         let (commits, queue) = mpsc::channel();
         let committed = db.clone();
@@ -138,6 +150,23 @@ impl Store {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// When this view was made, in milliseconds since 1970: nothing that happened before is news.
+    pub fn made_at(&self) -> Result<u64, StoreError> {
+        let made = self.get(MADE_KEY)?;
+        Ok(made.and_then(|at| Some(u64::from_be_bytes(at.try_into().ok()?))).unwrap_or(0))
+    }
+
+    /// The last record of the log whose hits and outcomes are in the counts; `None` if none is.
+    pub fn counted(&self) -> Result<Option<Cursor>, StoreError> {
+        let counted = self.get(COUNTED_KEY)?;
+        counted.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed)).transpose()
+    }
+
+    /// Bytes that it takes on disk, space to be used again included.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        guarded(|| self.db.size_on_disk())
+    }
+
     /// How far the log has been folded into this view.
     pub fn cursor(&self) -> Result<Cursor, StoreError> {
         match self.get(CURSOR_KEY)?.as_deref() {
@@ -151,6 +180,19 @@ impl Store {
 pub fn cursor_write(cursor: Cursor) -> Write {
     let value = postcard::to_stdvec(&cursor).expect("two integers always serialise");
     Write::Put(CURSOR_KEY.to_vec(), value)
+}
+
+/// The write that goes with what the record at `place` was counted for, in one batch.
+pub fn counted_write(place: Cursor) -> Write {
+    let value = postcard::to_stdvec(&place).expect("two integers always serialise");
+    Write::Put(COUNTED_KEY.to_vec(), value)
+}
+
+fn made_anew(db: sled::Db) -> Result<sled::Db, StoreError> {
+    let now = crate::clock::unix_ms().to_be_bytes();
+    guarded(|| db.insert(MADE_KEY, &now[..]))?;
+    guarded(|| db.insert(FORMAT_KEY, &[FORMAT][..]))?;
+    Ok(db)
 }
 
 fn open_sled(dir: &Path) -> Result<sled::Db, StoreError> {

@@ -36,18 +36,21 @@ fn machines_are_told_from_people() {
     request(web, "GET", &pixel, gmail);
 
     let clicks = relay.wait_for_events("email.clicked", 5);
-    let class = |url: &str| clicks.iter().find(|click| click["link"] == *url).map(|click| click["class"].clone());
-    let machine = |reason: &str| Some(json!({ "machine": reason }));
-    assert_eq!(class(urls[0]), machine("head"));
-    assert_eq!(class(urls[1]), machine("fast-click"));
-    assert_eq!(class(urls[2]), Some(json!("human")));
-    assert_eq!(class(urls[3]), machine("no-agent"));
-    let library = class(urls[4]).unwrap();
-    assert!(library["machine"].as_str().is_some_and(|reason| reason.starts_with("known-agent:")), "{library}");
+    let class =
+        |url: &str| clicks.iter().find(|click| click["link"] == *url).map(|click| (&click["class"], &click["reason"]));
+    let of_machine = json!("machine");
+    let (head, fast, none) = (json!("head"), json!("fast-click"), json!("no-agent"));
+    assert_eq!(class(urls[0]), Some((&of_machine, &head)));
+    assert_eq!(class(urls[1]), Some((&of_machine, &fast)));
+    assert_eq!(class(urls[2]), Some((&json!("human"), &Value::Null)));
+    assert_eq!(class(urls[3]), Some((&of_machine, &none)));
+    let (library, reason) = class(urls[4]).unwrap();
+    assert_eq!(*library, of_machine);
+    assert!(reason.as_str().is_some_and(|reason| reason.starts_with("known-agent:")), "{reason}");
     let opens = relay.wait_for_events("email.opened", 3);
-    let classes: Vec<&Value> = opens.iter().map(|open| &open["class"]).collect();
-    let wanted = [json!({"machine": "head"}), json!("human"), json!({"machine": "google-image-proxy"})];
-    assert!(wanted.iter().all(|class| classes.contains(&class)), "{classes:?}");
+    let reasons: Vec<&Value> = opens.iter().map(|open| &open["reason"]).collect();
+    let wanted = [json!("head"), Value::Null, json!("google-image-proxy")];
+    assert!(wanted.iter().all(|reason| reasons.contains(&reason)), "{reasons:?}");
 
     // And as people read it.
     let text = relay.ok(&["events", "tail"]);

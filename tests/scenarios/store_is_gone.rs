@@ -31,7 +31,10 @@ fn deleted_it_is_made_anew_and_nothing_is_delivered_again() {
         let last = before.iter().filter_map(|event| event["at"].as_u64()).max();
         after.retain(|event| event["at"].as_u64() <= last);
         // A click is judged again, by what the log tells of the delivery.
-        [&mut before, &mut after].into_iter().flatten().for_each(|event| drop(event["class"].take()));
+        [&mut before, &mut after]
+            .into_iter()
+            .flatten()
+            .for_each(|event| ["class", "reason"].iter().for_each(|key| drop(event[*key].take())));
         assert_eq!(before, after, "{end}");
         assert_eq!(get(relay.web(), &link).status, 302);
     }

@@ -1,0 +1,123 @@
+//! Looking at events: the newest of all, one message's timeline, everything for an export.
+
+use super::{OpError, Ops};
+use crate::event::{Event, HitFacts};
+use crate::mail::{Outcome, QueueId, Status};
+use crate::store::{self, Counter, Found, HitEntry, MessageRow, Scope, Store};
+use std::collections::HashMap;
+
+/// Whether a message was opened or clicked at all, by whomever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub opened: bool,
+    pub clicked: bool,
+}
+
+/// The newest `limit` events, the oldest of them first. Reads the disk.
+pub fn events_tail(ops: &Ops, limit: usize) -> Result<Vec<Event>, OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let mut rows = HashMap::new();
+    let mut events = Vec::new();
+    for id in store::latest_messages(&store, limit)? {
+        let Some((row, _)) = store::message(&store, &id)? else { continue };
+        of_message(&id, &row, &mut events);
+        rows.insert(id, row);
+    }
+    for Found { id, recipient, entry } in store::latest_hits(&store, limit)? {
+        if let std::collections::hash_map::Entry::Vacant(place) = rows.entry(id)
+            && let Some((row, _)) = store::message(&store, &id)?
+        {
+            place.insert(row);
+        }
+        events.push(of_entry(&id, recipient, &entry, rows.get(&id)));
+    }
+    events.sort_by_key(|event| event.at);
+    events.drain(..events.len().saturating_sub(limit));
+    Ok(events)
+}
+
+/// All that happened to one message, in order of time. Reads the disk.
+pub fn events_of(ops: &Ops, id: &QueueId) -> Result<Vec<Event>, OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    match store::message(&store, id)? {
+        Some((row, _)) => timeline(&store, id, &row),
+        // It may have been accepted a moment ago, and have no row yet.
+        None => match ops.queue.show(id).or_else(|| ops.queue.settled(id)) {
+            Some(message) => Ok(vec![Event::sent(*id, message.head.accepted_at)]),
+            None => Err(OpError::UnknownMessage(*id)),
+        },
+    }
+}
+
+/// The events of up to `messages` messages accepted after `last`, message by message, and the last of them; `None`
+/// when there are no more. Reads the disk.
+pub fn events_page(
+    ops: &Ops,
+    last: Option<QueueId>,
+    messages: usize,
+) -> Result<(Vec<Event>, Option<QueueId>), OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let ids = store::message_ids(&store, None, None, last, messages, false)?;
+    let mut events = Vec::new();
+    for id in &ids {
+        if let Some((row, _)) = store::message(&store, id)? {
+            events.extend(timeline(&store, id, &row)?);
+        }
+    }
+    Ok((events, ids.last().copied()))
+}
+
+/// Whether this message was opened or clicked.
+pub(super) fn interest(ops: &Ops, id: &str) -> Result<Interest, OpError> {
+    let (Some(store), Ok(id)) = (ops.store.load_full(), id.parse()) else { return Ok(Interest::default()) };
+    let counts = store::counts(&store, Scope::Message(id))?;
+    let is_any = |counters: [Counter; 3]| counters.iter().any(|counter| counts.get(*counter) > 0);
+    Ok(Interest {
+        opened: is_any([Counter::OpensHuman, Counter::OpensMachine, Counter::OpensUnknown]),
+        clicked: is_any([Counter::ClicksHuman, Counter::ClicksMachine, Counter::ClicksUnknown]),
+    })
+}
+
+fn timeline(store: &Store, id: &QueueId, row: &MessageRow) -> Result<Vec<Event>, OpError> {
+    let mut events = Vec::new();
+    of_message(id, row, &mut events);
+    for (recipient, seen, _) in store::seen_by_all(store, id)? {
+        events.extend(seen.entries.iter().map(|entry| of_entry(id, recipient, entry, Some(row))));
+    }
+    // A message comes before what became of it, also where all of it fell on one moment.
+    events.sort_by_key(|event| event.at);
+    Ok(events)
+}
+
+fn of_message(id: &QueueId, row: &MessageRow, out: &mut Vec<Event>) {
+    out.push(Event::sent(*id, row.head.accepted_at));
+    let addresses = row.head.envelope.recipients.iter().map(|recipient| &recipient.address);
+    for ((place, recipient), to) in (0u16..).zip(&row.recipients).zip(addresses) {
+        let outcome = |status, reply: &str, at| {
+            Event::of_outcome(*id, Some(to), &Outcome { recipient: place, status, reply: reply.into(), at })
+        };
+        if let Some(delay) = &recipient.delay {
+            let deferred = Status::Deferred { attempts: 1, next: 0, age: 0, told: false };
+            out.extend(outcome(deferred, &delay.reply, delay.at));
+        }
+        if recipient.status.is_settled() {
+            out.extend(outcome(recipient.status, &recipient.reply, recipient.at));
+        }
+    }
+}
+
+fn of_entry(id: &QueueId, recipient: u16, entry: &HitEntry, row: Option<&MessageRow>) -> Event {
+    let to = row.and_then(|row| row.head.envelope.recipients.get(usize::from(recipient))).map(|r| &r.address);
+    let facts = HitFacts {
+        id: *id,
+        recipient,
+        number: entry.number,
+        kind: &entry.kind,
+        at: entry.at,
+        count: entry.count,
+        class: &entry.class,
+        address: entry.address,
+        agent: &entry.agent,
+    };
+    Event::of_hit(facts, to)
+}

@@ -1,0 +1,111 @@
+//! Folds the log into the store: one row a message when it settles, or after two seconds if it has not, and again on
+//! later changes; rows of hits; and a stream of events for those who watch.
+//!
+//! The cursor that goes with each batch lies before the first record whose row is not written yet. After a crash the
+//! records behind it are folded again, and since every row's key comes from the record, that changes nothing. The
+//! log frees segments only behind the cursor.
+//!
+//! A store that does not open takes history away, and nothing else: this module then goes on folding for those who
+//! watch, and tries again to open it.
+
+mod fold;
+mod known;
+mod people;
+mod sums;
+
+use crate::clock;
+use crate::event::{AgentList, Event};
+use crate::mail::Address;
+use crate::spool::Log;
+use crate::store::MaybeStore;
+use fold::Fold;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+const COMMIT_EVERY: Duration = Duration::from_millis(250);
+/// Records of the log that are read at once.
+const READ_RECORDS: usize = 2_000;
+/// Without anything to do.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Pauses before a store that failed is opened again: twice as long each time, until one commit succeeds.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+const REOPEN_LAST: Duration = Duration::from_secs(60);
+/// What the recorder needs; made once.
+pub struct Recorder {
+    pub data_dir: PathBuf,
+    pub log: Log,
+    /// Set while the view is open, for those who read it.
+    pub store: MaybeStore,
+    pub events: broadcast::Sender<Arc<Event>>,
+    pub agents: AgentList,
+    /// Who gets untracked copies of a domain's mail, and whose hits are not recorded: excluded and opted out.
+    pub left_alone: Box<dyn Fn(&str, &Address) -> bool + Send + Sync>,
+    /// Addresses and agents are kept at all.
+    pub keeps_traces: AtomicBool,
+}
+
+/// Folds until `stop` says so, then writes what it has.
+pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
+    let mut fold = Fold::new(&recorder);
+    let mut opened = fold.open().await;
+    loop {
+        let batch = match recorder.log.read(fold.cursor, READ_RECORDS) {
+            Ok(batch) => batch,
+            Err(e) => {
+                tracing::error!("the log cannot be read for the record: {e}");
+                if paused(&mut stop, LOOK_EVERY).await {
+                    break;
+                }
+                continue;
+            }
+        };
+        if batch.lost {
+            tracing::error!("history was given up: the log had to free what was not recorded yet");
+            metrics::counter!("trackpost_history_lost_total").increment(1);
+        }
+        let idle = batch.next == fold.cursor;
+        let now = clock::unix_ms();
+        for (place, record) in batch.records {
+            fold.record(place, record, now);
+            if fold.is_full() {
+                fold.commit(now, false).await;
+            }
+        }
+        fold.cursor = batch.next;
+        if fold.commit_is_due(now) {
+            fold.commit(now, false).await;
+        }
+        if fold.store().is_none() && opened.elapsed() > fold.reopen_after {
+            fold.reopen_after = (fold.reopen_after * 2).min(REOPEN_LAST);
+            opened = fold.open().await;
+        }
+        if *stop.borrow() && idle {
+            break;
+        }
+        if idle {
+            // Wakes for something new, or to write what waits.
+            let pause = match (fold.store(), fold.is_clean()) {
+                (None, _) => fold.reopen_after.saturating_sub(opened.elapsed()).max(COMMIT_EVERY).min(LOOK_EVERY),
+                (Some(_), true) => LOOK_EVERY,
+                (Some(_), false) => COMMIT_EVERY,
+            };
+            let _ = tokio::time::timeout(pause, async {
+                tokio::select! {
+                    () = recorder.log.wait_for(fold.cursor) => {}
+                    _ = stop.changed() => {}
+                }
+            })
+            .await;
+            // A little more may come with it; folding many records at once costs less.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    fold.commit(clock::unix_ms(), true).await;
+}
+
+async fn paused(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
+}

@@ -1,0 +1,244 @@
+//! What recipients did: hits become entries of theirs, and counts.
+
+use super::known::Known;
+use super::sums::Sums;
+use crate::event::{Class, Hit, HitKind};
+use crate::mail::QueueId;
+use crate::store::{Counter, HitEntry, HitRef, MAX_ENTRIES, Scope, Seen, Store, StoreError, Write, seen, seen_writes};
+use std::collections::HashMap;
+
+/// Recipients whose hits came in lately.
+#[derive(Default)]
+pub(super) struct People {
+    held: HashMap<Whose, Person>,
+    changed: usize,
+}
+
+/// A message and the place of a recipient in its envelope.
+pub(super) type Whose = (QueueId, u16);
+
+#[derive(Default)]
+struct Person {
+    seen: Seen,
+    /// Pieces that lie in the store.
+    pieces: usize,
+    changed: bool,
+}
+
+/// Recipients that are kept at hand after they were written.
+const MAX_HELD: usize = 20_000;
+/// A repeat follows its first hit within the tracker's window and what it holds repeats back.
+const REPEAT_MS: u64 = 6_000;
+
+/// What became of a hit.
+pub(super) struct Noted {
+    pub class: Class,
+    /// The entry that was made of it, unless it repeats one or there is no room.
+    pub entry: Option<HitRef>,
+}
+
+impl People {
+    pub fn changed(&self) -> usize {
+        self.changed
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes a hit that was judged to be of `class`, for a message that is known.
+    pub fn note(
+        &mut self,
+        store: &Store,
+        known: &Known,
+        hit: &Hit,
+        class: Class,
+        sums: &mut Sums,
+    ) -> Result<Noted, StoreError> {
+        let person = self.person(store, (hit.id, hit.recipient))?;
+        let link = link_of(&hit.kind).map(|link| (link, person.seen.link(link)));
+        let tally = &mut person.seen.tally;
+        if tally.delivered == 0 {
+            let delivered = known.delivered_at(hit.recipient, hit.at);
+            tally.delivered = if delivered == 0 { hit.at } else { delivered };
+        }
+        let mut noted = Noted { class, entry: None };
+        if hit.repeat
+            && let Some(entry) = person.seen.entries.iter_mut().rev().find(|entry| is_repeated(entry, hit))
+        {
+            entry.count = entry.count.saturating_add(hit.count);
+            noted.class = entry.class.clone();
+        } else if person.seen.entries.len() < MAX_ENTRIES {
+            let number = tally.next;
+            tally.next += 1;
+            person.seen.entries.push(HitEntry::new(hit, number, noted.class.clone()));
+            noted.entry = Some(HitRef { id: hit.id, recipient: hit.recipient, number });
+        }
+        person.count(known, hit.id, &hit.kind, &noted.class, i64::from(hit.count), hit.at, sums);
+        if let Some((link, before)) = link {
+            person.count_link(known, hit.id, link, &hit.kind, before, hit.at, sums);
+        }
+        self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
+        Ok(noted)
+    }
+
+    /// Gives an entry another class, now that more is known; `None` if it is not there or has been a machine's all
+    /// along.
+    pub fn relabel(
+        &mut self,
+        store: &Store,
+        known: &Known,
+        hit: (Whose, &dyn Fn(&HitEntry) -> bool),
+        class: &Class,
+        sums: &mut Sums,
+    ) -> Result<Option<HitEntry>, StoreError> {
+        let (whose, is_it) = hit;
+        let person = self.person(store, whose)?;
+        let wanted = |entry: &HitEntry| is_it(entry) && !matches!(entry.class, Class::Machine(_));
+        let Some(place) = person.seen.entries.iter().position(wanted) else { return Ok(None) };
+        let old = person.seen.entries[place].clone();
+        let link = old.link().map(|link| (link, person.seen.link(link)));
+        person.seen.entries[place].class = class.clone();
+        let count = i64::from(old.count);
+        // First the new one, so that whoever was seen at all does not stop to be for a moment.
+        person.count(known, whose.0, &old.kind, class, count, old.at, sums);
+        person.count(known, whose.0, &old.kind, &old.class, -count, old.at, sums);
+        if let Some((link, before)) = link {
+            person.count_link(known, whose.0, link, &old.kind, before, old.at, sums);
+        }
+        let entry = person.seen.entries[place].clone();
+        self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
+        Ok(Some(entry))
+    }
+
+    /// The writes for all that has changed; addresses and agents go with it only where they are `kept`.
+    pub fn take(&mut self, kept: bool, out: &mut Vec<Write>) {
+        for ((id, recipient), person) in self.held.iter_mut().filter(|(_, person)| person.changed) {
+            let bare = (!kept).then(|| person.seen.without_traces());
+            let seen = bare.as_ref().unwrap_or(&person.seen);
+            person.pieces = seen_writes(id, *recipient, seen, person.pieces, out);
+            person.changed = false;
+        }
+        self.changed = 0;
+        if self.held.len() > MAX_HELD {
+            self.held.clear();
+        }
+    }
+
+    fn person(&mut self, store: &Store, whose: Whose) -> Result<&mut Person, StoreError> {
+        use std::collections::hash_map::Entry;
+        match self.held.entry(whose) {
+            Entry::Occupied(held) => Ok(held.into_mut()),
+            Entry::Vacant(place) => {
+                let found = seen(store, &whose.0, whose.1)?;
+                let person = found.map(|(seen, pieces)| Person { seen, pieces, changed: false });
+                Ok(place.insert(person.unwrap_or_default()))
+            }
+        }
+    }
+}
+
+impl Person {
+    /// Counts hits, and first times, which are taken back where `more` takes back the only hit of their kind.
+    fn count(
+        &mut self,
+        known: &Known,
+        id: QueueId,
+        kind: &HitKind,
+        class: &Class,
+        more: i64,
+        at: u64,
+        sums: &mut Sums,
+    ) {
+        let (place, counter) = match (kind, class) {
+            (HitKind::Open, Class::Human) => (0, Counter::OpensHuman),
+            (HitKind::Open, Class::Machine(_)) => (1, Counter::OpensMachine),
+            (HitKind::Open, Class::Unknown(_)) => (2, Counter::OpensUnknown),
+            (HitKind::Click { .. }, Class::Human) => (3, Counter::ClicksHuman),
+            (HitKind::Click { .. }, Class::Machine(_)) => (4, Counter::ClicksMachine),
+            (HitKind::Click { .. }, Class::Unknown(_)) => (5, Counter::ClicksUnknown),
+        };
+        let mut add = |at: u64, counter: Counter, more: i64| {
+            sums.add_for(Some(known), at, counter, more);
+            sums.add(Scope::Message(id), at, counter, more);
+        };
+        add(at, counter, more);
+        let tally = &mut self.seen.tally;
+        let sum = i64::from(tally.hits[place]).saturating_add(more).clamp(0, i64::from(u32::MAX));
+        tally.hits[place] = u32::try_from(sum).unwrap_or(u32::MAX);
+        let [open_human, open_machine, open_unknown, click_human, click_machine, click_unknown] =
+            tally.hits.map(|hits| hits > 0);
+        let now = [
+            (open_human || open_machine || open_unknown, Counter::OpenedAny, Counter::DeliveredOpenedAny),
+            (open_human || open_unknown, Counter::OpenedHuman, Counter::DeliveredOpenedHuman),
+            (click_human || click_machine || click_unknown, Counter::ClickedAny, Counter::DeliveredClickedAny),
+            (click_human || click_unknown, Counter::ClickedHuman, Counter::DeliveredClickedHuman),
+        ];
+        for (first, (is_so, counter, of_delivered)) in tally.first.iter_mut().zip(now) {
+            match (*first, is_so) {
+                (0, true) => {
+                    *first = at.max(1);
+                    add(at, counter, 1);
+                    add(tally.delivered, of_delivered, 1);
+                }
+                (counted, false) if counted > 0 => {
+                    add(counted, counter, -1);
+                    add(tally.delivered, of_delivered, -1);
+                    *first = 0;
+                }
+                _ => {}
+            }
+        }
+        if let HitKind::Click { link, url } = kind {
+            sums.add_for_link(known, id, (*link, url), at, counter, more);
+        }
+    }
+
+    /// Counts whoever clicked a link for the first time, or is no longer taken for somebody who did.
+    fn count_link(
+        &self,
+        known: &Known,
+        id: QueueId,
+        link: u16,
+        kind: &HitKind,
+        before: (bool, bool),
+        at: u64,
+        sums: &mut Sums,
+    ) {
+        let HitKind::Click { url, .. } = kind else { return };
+        let after = self.seen.link(link);
+        let steps = [(before.0, after.0, Counter::ClickedAny), (before.1, after.1, Counter::ClickedHuman)];
+        for (before, after, counter) in steps {
+            if before != after {
+                sums.add_for_link(known, id, (link, url), at, counter, if after { 1 } else { -1 });
+            }
+        }
+    }
+}
+
+trait Links {
+    /// Whether this link was clicked by anybody, and by no machine.
+    fn link(&self, link: u16) -> (bool, bool);
+}
+
+impl Links for Seen {
+    fn link(&self, link: u16) -> (bool, bool) {
+        let mut clicks = self.entries.iter().filter(|entry| entry.link() == Some(link)).peekable();
+        (clicks.peek().is_some(), clicks.any(|entry| !matches!(entry.class, Class::Machine(_))))
+    }
+}
+
+fn link_of(kind: &HitKind) -> Option<u16> {
+    match kind {
+        HitKind::Open => None,
+        HitKind::Click { link, .. } => Some(*link),
+    }
+}
+
+fn is_repeated(entry: &HitEntry, hit: &Hit) -> bool {
+    entry.link() == link_of(&hit.kind)
+        && entry.address == Some(hit.address)
+        && entry.agent == hit.agent
+        && entry.head == hit.head
+        && hit.at.saturating_sub(entry.at) <= REPEAT_MS
+}
