@@ -4,6 +4,7 @@
 //! Who may open the socket may do everything: it is 0600, in the data folder. Nothing is decided here; [`crate::ops`]
 //! does it all.
 
+mod streams;
 mod trial;
 
 use crate::event::Event;
@@ -77,6 +78,11 @@ pub enum Request {
         limit: usize,
         follow: bool,
     },
+    /// Every event that is kept, a line each, and then how many there were.
+    EventsExport,
+    /// All that is kept of one address, a line for each message, and then how many there were.
+    RecipientExport(String),
+    RecipientErase(String),
 }
 
 /// The answer's line.
@@ -148,7 +154,7 @@ pub async fn serve(
 
 async fn answer(
     stream: UnixStream,
-    ops: &Ops,
+    ops: &Arc<Ops>,
     intake: &Intake,
     events: &broadcast::Sender<Arc<Event>>,
 ) -> io::Result<()> {
@@ -160,25 +166,11 @@ async fn answer(
         Ok(request) => request,
         Err(e) => return say(&mut write, &Answer::Error(format!("the server does not know this command: {e}"))).await,
     };
-    if let Request::EventsTail { limit, follow: true } = request {
-        let mut following = events.subscribe();
-        match ops::events_tail(ops, limit) {
-            Ok(past) => {
-                for event in past {
-                    say(&mut write, &Answer::Ok(json!(event))).await?;
-                }
-            }
-            Err(e) => say(&mut write, &Answer::Error(e.to_string())).await?,
-        }
-        loop {
-            match following.recv().await {
-                Ok(event) => say(&mut write, &Answer::Ok(json!(*event))).await?,
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    say(&mut write, &Answer::Error(format!("{missed} events went by too fast to be shown"))).await?;
-                }
-                Err(broadcast::error::RecvError::Closed) => return Ok(()),
-            }
-        }
+    match request {
+        Request::EventsTail { limit, follow: true } => return streams::follow(ops, events, limit, &mut write).await,
+        Request::EventsExport => return streams::export(ops, &mut write).await,
+        Request::RecipientExport(address) => return streams::export_recipient(ops, address, &mut write).await,
+        _ => {}
     }
     let done = match perform(ops, intake, request).await {
         Ok(value) => Answer::Ok(value),
@@ -235,6 +227,9 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::Test { to, from } => json!(trial::send(ops, intake, &to, from.as_deref()).await?),
         Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
         Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
+        Request::RecipientErase(address) => json!(ops::recipient_erase(ops, &address).await?),
+        // Answered in many lines, before this.
+        Request::EventsExport | Request::RecipientExport(_) => json!(null),
     })
 }
 

@@ -8,6 +8,7 @@ mod caller;
 mod domains;
 mod emails;
 mod error;
+mod events;
 mod health;
 mod input;
 mod keys;
@@ -91,6 +92,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::list, emails::send))
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
+        .routes(routes!(events::list))
 }
 
 impl Served {

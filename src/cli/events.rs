@@ -22,10 +22,19 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Every event that is kept, as one JSON object a line: message by message, in the order of their acceptance
+    Export {
+        /// Said for scripts; the lines are JSON in any case
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run(file: &Path, command: Command) -> ExitCode {
-    let Command::Tail { follow, limit, json } = command;
+    let (follow, limit, json) = match command {
+        Command::Tail { follow, limit, json } => (follow, limit, json),
+        Command::Export { json: _ } => return lines(file, &Request::EventsExport),
+    };
     let config = match load(file) {
         Ok(config) => config,
         Err(code) => return code,
@@ -52,6 +61,36 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         (Err(e), _) => fail(&e),
         (Ok(()), Some(text)) => fail(&text),
         (Ok(()), None) => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints the lines of an answer as they are. One that was cut short is a failure.
+pub fn lines(file: &Path, request: &Request) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let (mut refused, mut whole) = (None, false);
+    let called = blocking(admin::call(&config.data_dir, request, |answer| match answer {
+        Ok(Value::Number(_)) => {
+            whole = true;
+            false
+        }
+        // A reader that went away ends this, as it does any filter.
+        Ok(line) => {
+            whole = print(&line, true).is_err();
+            !whole
+        }
+        Err(text) => {
+            refused = Some(text);
+            false
+        }
+    }));
+    match (called, refused) {
+        (Err(e), _) => fail(&e),
+        (Ok(()), Some(text)) => fail(&text),
+        (Ok(()), None) if whole => ExitCode::SUCCESS,
+        (Ok(()), None) => fail(&"the server's answer was cut short"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[events]`, `[webhooks]` and `[log]`: what is kept, and who is told.
 
 use super::section::Section;
-use super::value::{address, duration, flag, one_of, some_time};
+use super::value::{address, duration, flag, one_of, size, some_time};
 use crate::mail::Address;
 use std::time::Duration;
 use tracing::Level;
@@ -14,6 +14,8 @@ pub struct Events {
     pub raw_retention: Duration,
     /// Whether addresses are cut to /24 and /48 before they are kept.
     pub anonymize_ip: bool,
+    /// Bytes that the history may take on disk before its oldest part goes.
+    pub max_size: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,12 @@ pub(super) fn read_events(s: &mut Section<'_>) -> Events {
     let retention = s.value("retention", some_time, Duration::from_hours(400 * 24));
     let raw = s.value("raw_retention", duration, Duration::from_hours(30 * 24).min(retention));
     s.refuse(raw > retention, &["raw_retention", "retention"], "is longer than retention");
-    Events { retention, raw_retention: raw, anonymize_ip: s.value("anonymize_ip", flag, false) }
+    Events {
+        retention,
+        raw_retention: raw,
+        anonymize_ip: s.value("anonymize_ip", flag, false),
+        max_size: s.value("max_size", size, 20 << 30),
+    }
 }
 
 pub(super) fn read_webhooks(s: &mut Section<'_>) -> Webhooks {

@@ -3,6 +3,7 @@
 use super::{Class, HitKind};
 use crate::mail::{Address, Outcome, QueueId, Status};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
 /// One event. Its id is made of what it tells, so that telling it twice changes nothing.
@@ -136,6 +137,12 @@ impl Event {
         (event.class, event.reason) = (Some(hit.class.word()), hit.class.reason().map(Into::into));
         (event.address, event.agent) = (hit.address, Some(hit.agent).filter(|agent| !agent.is_empty()).map(Into::into));
         event
+    }
+
+    /// The id as a UUID (RFC 9562 §5.8): made of it, so it stays the same too.
+    pub fn uuid(&self) -> uuid::Uuid {
+        let digest = Sha256::digest(self.id.as_bytes());
+        uuid::Builder::from_custom_bytes(*digest.first_chunk::<16>().expect("SHA-256 has 32 bytes")).into_uuid()
     }
 
     fn new(kind: EventKind, id: QueueId, recipient: Option<u16>, at: u64) -> Self {

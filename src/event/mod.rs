@@ -46,3 +46,25 @@ pub struct Hit {
     /// True for a repeat of a hit that is already in the log: `count` more of the same.
     pub repeat: bool,
 }
+
+impl Hit {
+    /// Keeps the /24 of an IPv4 address and the /48 of an IPv6 address alone.
+    pub fn anonymize(&mut self) {
+        self.address = match self.address {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                IpAddr::from([a, b, c, 0])
+            }
+            IpAddr::V6(address) => match address.to_ipv4_mapped() {
+                Some(mapped) => {
+                    let [a, b, c, _] = mapped.octets();
+                    IpAddr::from([a, b, c, 0])
+                }
+                None => {
+                    let [a, b, c, ..] = address.segments();
+                    IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+                }
+            },
+        };
+    }
+}

@@ -10,6 +10,7 @@ mod emails;
 mod events;
 mod keys;
 mod mail;
+mod recipients;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
 pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
@@ -24,6 +25,8 @@ pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rena
 pub use mail::{
     MessageView, QueueView, RecipientView, queue_hold, queue_list, queue_remove, queue_retry, queue_show, search,
 };
+
+pub use recipients::{Forget, recipient_erase, recipient_export};
 
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
@@ -50,6 +53,8 @@ pub struct Ops {
     pub store: MaybeStore,
     /// May be swapped.
     pub terms: ArcSwap<Terms>,
+    /// To whom recipients are named that are to be forgotten.
+    pub forget: tokio::sync::mpsc::Sender<Forget>,
     /// The next look at DNS takes nothing from what earlier ones left in the resolver's cache.
     pub forget_dns: AtomicBool,
 }

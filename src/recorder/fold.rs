@@ -18,7 +18,6 @@ use crate::store::{
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// An unsettled message is written after this time.
@@ -31,7 +30,7 @@ const MAX_COUNTED: usize = 4_000;
 const MAX_BATCH: usize = 1_000;
 
 pub(super) struct Fold<'a> {
-    recorder: &'a Recorder,
+    pub recorder: &'a Recorder,
     /// Up to where the log has been read.
     pub cursor: Cursor,
     /// The last record that is in the counts.
@@ -39,8 +38,8 @@ pub(super) struct Fold<'a> {
     rows: HashMap<QueueId, Dirty>,
     /// First unwritten record of each dirty row, in order.
     order: VecDeque<(Cursor, QueueId)>,
-    messages: Cache,
-    people: People,
+    pub messages: Cache,
+    pub people: People,
     sums: Sums,
     /// What else goes with the counts.
     writes: Vec<Write>,
@@ -296,6 +295,25 @@ impl<'a> Fold<'a> {
         Ok(entry)
     }
 
+    /// Has `write` go with the counts.
+    pub fn with_counts(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Writes what has nothing to do with the log's place. False when it could not be written.
+    pub async fn write_aside(&mut self, store: &Store, writes: Vec<Write>) -> bool {
+        if writes.is_empty() {
+            return true;
+        }
+        match store.commit(writes).await {
+            Ok(()) => true,
+            Err(e) => {
+                tracing::error!("the store cannot be written: {e}");
+                false
+            }
+        }
+    }
+
     fn tell(&self, event: impl FnOnce() -> Event) {
         if self.recorder.events.receiver_count() > 0 {
             let _ = self.recorder.events.send(Arc::new(event()));
@@ -325,7 +343,7 @@ impl<'a> Fold<'a> {
     pub async fn commit(&mut self, now: u64, all: bool) {
         let Some(store) = self.store() else { return };
         let mut counted = std::mem::take(&mut self.writes);
-        self.people.take(self.recorder.keeps_traces.load(Relaxed), &mut counted);
+        self.people.take(!self.recorder.keeping.load().traces.is_zero(), &mut counted);
         self.sums.take(&mut counted);
         if let (Some(place), false) = (self.counted, counted.is_empty()) {
             counted.push(counted_write(place));

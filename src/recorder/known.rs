@@ -99,6 +99,13 @@ impl Cache {
         Ok(self.messages.get_mut(id))
     }
 
+    /// Forgets one message. Its place in the order stays until its turn comes.
+    pub fn remove(&mut self, id: &QueueId) {
+        if let Some(known) = self.messages.remove(id) {
+            self.recipients = self.recipients.saturating_sub(known.delivered.len());
+        }
+    }
+
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -12,18 +12,23 @@ mod fold;
 mod known;
 mod people;
 mod sums;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 use crate::clock;
 use crate::event::{AgentList, Event};
 use crate::mail::Address;
+use crate::ops::Forget;
 use crate::spool::Log;
 use crate::store::MaybeStore;
+use arc_swap::ArcSwap;
 use fold::Fold;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use sweep::Sweep;
+use tokio::sync::{broadcast, mpsc, watch};
 
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Records of the log that are read at once.
@@ -43,12 +48,28 @@ pub struct Recorder {
     pub agents: AgentList,
     /// Who gets untracked copies of a domain's mail, and whose hits are not recorded: excluded and opted out.
     pub left_alone: Box<dyn Fn(&str, &Address) -> bool + Send + Sync>,
-    /// Addresses and agents are kept at all.
-    pub keeps_traces: AtomicBool,
+    /// May be swapped.
+    pub keeping: Arc<ArcSwap<Keeping>>,
+    /// What others want forgotten.
+    pub asked: mpsc::Receiver<Forget>,
+}
+
+/// How long what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Messages, events and counts.
+    pub all: Duration,
+    /// Addresses and user agents of hits; zero: not at all.
+    pub traces: Duration,
+    /// Bytes that the view may take on disk before its oldest part goes.
+    pub size: u64,
 }
 
 /// Folds until `stop` says so, then writes what it has.
-pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
+pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
+    let (_, nothing) = mpsc::channel(1);
+    let mut asked = std::mem::replace(&mut recorder.asked, nothing);
+    let mut sweep = Sweep::default();
     let mut fold = Fold::new(&recorder);
     let mut opened = fold.open().await;
     loop {
@@ -82,10 +103,14 @@ pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
             fold.reopen_after = (fold.reopen_after * 2).min(REOPEN_LAST);
             opened = fold.open().await;
         }
+        while let Ok(forget) = asked.try_recv() {
+            fold.forget_recipient(forget).await;
+        }
+        let more_to_sweep = idle && !*stop.borrow() && sweep.turn(&mut fold, now).await;
         if *stop.borrow() && idle {
             break;
         }
-        if idle {
+        if idle && !more_to_sweep {
             // Wakes for something new, or to write what waits.
             let pause = match (fold.store(), fold.is_clean()) {
                 (None, _) => fold.reopen_after.saturating_sub(opened.elapsed()).max(COMMIT_EVERY).min(LOOK_EVERY),
@@ -96,6 +121,7 @@ pub async fn run(recorder: Recorder, mut stop: watch::Receiver<bool>) {
                 tokio::select! {
                     () = recorder.log.wait_for(fold.cursor) => {}
                     _ = stop.changed() => {}
+                    Some(forget) = asked.recv() => fold.forget_recipient(forget).await,
                 }
             })
             .await;

@@ -4,7 +4,10 @@ use super::known::Known;
 use super::sums::Sums;
 use crate::event::{Class, Hit, HitKind};
 use crate::mail::QueueId;
-use crate::store::{Counter, HitEntry, HitRef, MAX_ENTRIES, Scope, Seen, Store, StoreError, Write, seen, seen_writes};
+use crate::store::{
+    Counter, HitEntry, HitRef, MAX_ENTRIES, Scope, Seen, Store, StoreError, Write, forget_seen, seen, seen_by_all,
+    seen_writes,
+};
 use std::collections::HashMap;
 
 /// Recipients whose hits came in lately.
@@ -109,6 +112,38 @@ impl People {
         let entry = person.seen.entries[place].clone();
         self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
         Ok(Some(entry))
+    }
+
+    /// Takes address and agent from what a recipient did before `before`.
+    pub fn strip(&mut self, store: &Store, whose: Whose, before: u64) -> Result<(), StoreError> {
+        let person = self.person(store, whose)?;
+        let old = |entry: &&mut HitEntry| entry.at < before && (entry.address.is_some() || !entry.agent.is_empty());
+        let mut any = false;
+        for entry in person.seen.entries.iter_mut().filter(old) {
+            (entry.address, entry.agent) = (None, Box::default());
+            any = true;
+        }
+        self.changed += usize::from(any && !std::mem::replace(&mut person.changed, true));
+        Ok(())
+    }
+
+    /// Forgets what recipients of a message did, or one of them; the writes that do.
+    pub fn forget(
+        &mut self,
+        store: &Store,
+        id: &QueueId,
+        only: Option<u16>,
+        out: &mut Vec<Write>,
+    ) -> Result<(), StoreError> {
+        for (recipient, _, pieces) in seen_by_all(store, id)? {
+            if only.is_none_or(|only| only == recipient) {
+                forget_seen(id, recipient, pieces, out);
+            }
+        }
+        let goes = |(of, recipient): &Whose| of == id && only.is_none_or(|only| only == *recipient);
+        let changed = self.held.extract_if(|whose, _| goes(whose)).filter(|(_, person)| person.changed).count();
+        self.changed -= changed;
+        Ok(())
     }
 
     /// The writes for all that has changed; addresses and agents go with it only where they are `kept`.

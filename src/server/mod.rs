@@ -13,7 +13,7 @@ use crate::admin;
 use crate::api;
 use crate::clock;
 use crate::config::Config;
-use crate::event::{AgentList, Event};
+use crate::event::{AgentList, Event, Hit};
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
@@ -40,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Why the server does not start. The operator's to mend.
@@ -128,6 +128,8 @@ pub async fn serve_until(
     let options = Options {
         segment_size: config.spool.segment_size,
         min_free: config.queue.min_free,
+        // Addresses and agents of hits lie in it.
+        max_age: Some(config.events.raw_retention.max(Duration::from_hours(24))),
         ..Options::new(&config.data_dir)
     };
     let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
@@ -177,6 +179,8 @@ pub async fn serve_until(
     let (stop_accepting, accepting) = watch::channel(false);
     let (stop_delivery, delivering) = watch::channel(false);
     let (stop_recorder, recording) = watch::channel(false);
+    let (forget, asked) = mpsc::channel(16);
+    let keeping = Arc::new(ArcSwap::from_pointee(parts::keeping(&config)));
     let (events, _) = broadcast::channel::<Arc<Event>>(1_024);
 
     let store = MaybeStore::default();
@@ -188,7 +192,8 @@ pub async fn serve_until(
             events: events.clone(),
             agents: AgentList::builtin(),
             left_alone: parts::left_alone(Arc::clone(&settings)),
-            keeps_traces: AtomicBool::new(!config.events.raw_retention.is_zero()),
+            keeping: Arc::clone(&keeping),
+            asked,
         },
         recording,
     ));
@@ -209,6 +214,7 @@ pub async fn serve_until(
         log: log.clone(),
         store: Arc::clone(&store),
         terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
+        forget,
         forget_dns: AtomicBool::new(false),
     });
     if let Some(hosts) = &certificates {
@@ -223,7 +229,16 @@ pub async fn serve_until(
     let mut fronts = JoinSet::new();
     let (hit_queue, hit_writer) = hits(crate::track::DEFAULT_PLACES);
     let hit_log = log.clone();
-    let hits_done = tokio::spawn(hit_writer.run(move |batch| hit_log.append(Entry::Hits(batch)), accepting.clone()));
+    let anonymize = config.events.anonymize_ip;
+    let hits_done = tokio::spawn(hit_writer.run(
+        move |mut batch| {
+            if anonymize {
+                batch.iter_mut().for_each(Hit::anonymize);
+            }
+            hit_log.append(Entry::Hits(batch))
+        },
+        accepting.clone(),
+    ));
     let tracker = Arc::new(Tracker::new(
         Arc::clone(&keys.signer),
         Arc::clone(&keys.verifier),
@@ -276,7 +291,7 @@ pub async fn serve_until(
         fronts.spawn(async move { tls.follow(stop).await });
     }
     let reloaded =
-        Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, ops, tls, config };
+        Reloaded { terms: terms.collect(), keeping, intake, inbound: Arc::clone(&inbound), outbound, ops, tls, config };
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");

@@ -11,6 +11,7 @@ use crate::keys::TokenRing;
 use crate::mail::{Address, DomainName};
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
+use crate::recorder::Keeping;
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::Settings;
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
@@ -253,4 +254,10 @@ pub fn left_alone(settings: Arc<Settings>) -> Box<dyn Fn(&str, &Address) -> bool
         let known = DomainName::parse(domain).ok().and_then(|name| settings.domains.get(&name));
         known.is_some_and(|domain| domain.excluded.holds(address))
     })
+}
+
+/// How long the history keeps what.
+pub fn keeping(config: &Config) -> Keeping {
+    let events = &config.events;
+    Keeping { all: events.retention, traces: events.raw_retention, size: events.max_size }
 }

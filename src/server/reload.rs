@@ -7,6 +7,7 @@ use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
 use crate::ops::Ops;
 use crate::outbound::Outbound;
+use crate::recorder::Keeping;
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub struct Reloaded {
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
     pub ops: Arc<Ops>,
+    pub keeping: Arc<ArcSwap<Keeping>>,
     pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
     pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
@@ -69,6 +71,7 @@ impl Reloaded {
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
+        self.keeping.store(Arc::new(parts::keeping(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
         for listener in &config.smtp.listeners {
@@ -107,6 +110,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("dns", old.dns != new.dns),
         ("api", old.api != new.api),
         ("webhooks.allow_private", old.webhooks.allow_private != new.webhooks.allow_private),
+        ("events.anonymize_ip", old.events.anonymize_ip != new.events.anonymize_ip),
         ("log", old.log != new.log),
     ];
     table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -129,5 +133,6 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.dns = old.dns.clone();
     new.api = old.api.clone();
     new.webhooks.allow_private = old.webhooks.allow_private;
+    new.events.anonymize_ip = old.events.anonymize_ip;
     new.log = old.log.clone();
 }

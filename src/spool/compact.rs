@@ -7,7 +7,7 @@
 //!
 //! The work is done by the writer, a few MiB between two batches.
 
-use super::index::{Index, Owner, Place};
+use super::index::{Index, Owner, Place, Segment};
 use super::queue::{Item, Want};
 use super::record::{Effect, Encoded};
 use super::writer::{TICK, Writer};
@@ -41,6 +41,15 @@ impl Writer {
         let oldest = oldest_to_free(&index, &self.options, slack, released)?;
         let copies = index.segments.get(&oldest)?.live_bytes;
         (!silent && (!full || copies <= self.free / 2)).then_some(oldest)
+    }
+
+    /// Has an active segment that is old enough followed by the next.
+    pub fn retire_aged(&mut self) {
+        let Some(max) = self.options.max_age else { return };
+        let begun = self.shared.index().segments.last_key_value().and_then(|(_, newest)| age(newest));
+        if begun.is_some_and(|(begun, _)| begun > max / 4) {
+            locked(self.shared.tail.get().expect("the tail is there before the writer is")).retire = true;
+        }
     }
 
     /// One step: copies some of the oldest segment's live records, or removes it when none are left.
@@ -140,7 +149,20 @@ fn oldest_to_free(index: &Index, options: &Options, slack: u64, released: Option
     let (&oldest, _) = index.segments.first_key_value()?;
     let (&newest, _) = index.segments.last_key_value()?;
     let released = released.unwrap_or_default();
+    if oldest == newest {
+        return None;
+    }
     let large = index.bytes() > index.live.saturating_mul(2).saturating_add(slack);
+    // Written to for a quarter of the age at most, and left alone for the rest of it.
+    let aged = |max: Duration| index.segments.get(&oldest).and_then(age).is_some_and(|age| age.1 > max * 3 / 4);
     let read = oldest < released.segment || index.bytes_after(released) > options.max_behind;
-    (oldest != newest && large && read).then_some(oldest)
+    (read && (large || options.max_age.is_some_and(aged))).then_some(oldest)
+}
+
+/// How long ago a segment was begun and last written to, where the file system says so.
+fn age(segment: &Segment) -> Option<(Duration, Duration)> {
+    let metadata = segment.file.metadata().ok()?;
+    let written = metadata.modified().ok()?.elapsed().ok()?;
+    let begun = metadata.created().ok().and_then(|at| at.elapsed().ok());
+    Some((begun.unwrap_or(written), written))
 }

@@ -80,6 +80,9 @@ pub struct Options {
     pub slack: u64,
     /// Free bytes on the file system below which no more messages are taken.
     pub min_free: u64,
+    /// A segment is freed at this age even where the log is small, and the active one is followed by the next in time
+    /// for that, so that nothing in it but what is live grows older. `None`: size alone decides.
+    pub max_age: Option<Duration>,
     /// Bytes of log kept for a reader that has not released them; past it, history is given up and mail goes first.
     pub max_behind: u64,
 }
@@ -94,6 +97,7 @@ impl Options {
             lazy: Duration::from_millis(200),
             slack: 256 * MIB,
             min_free: 256 * MIB,
+            max_age: None,
             max_behind: 4096 * MIB,
         }
     }

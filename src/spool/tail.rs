@@ -34,6 +34,8 @@ pub(super) struct Tail {
     previous: u64,
     /// The segment that is written. `None` when there is none yet, or when the last one is not to be written again.
     active: Option<Active>,
+    /// The active one is to be followed by the next, however much room it has.
+    pub retire: bool,
     /// Written and not yet synced, in the order of the file.
     written: Vec<Written>,
     unsynced_since: Option<Instant>,
@@ -74,6 +76,7 @@ impl Tail {
             highest: index.highest,
             previous: index.segments.get(&index.highest).map_or(0, |s| s.end),
             active: continued(index, options),
+            retire: false,
             written: Vec::new(),
             unsynced_since: None,
             retry: Vec::new(),
@@ -93,7 +96,7 @@ impl Tail {
     pub fn write_directly(&mut self, item: Item) -> Result<bool, Box<Item>> {
         let len = item.record.len();
         let Some(active) = &mut self.active else { return Err(Box::new(item)) };
-        if !self.retry.is_empty() || len > MAX_DIRECT || active.written + len > self.segment_size {
+        if !self.retry.is_empty() || len > MAX_DIRECT || self.retire || active.written + len > self.segment_size {
             return Err(Box::new(item));
         }
         let header = item.record.header(active.synced);
@@ -155,7 +158,8 @@ impl Tail {
     /// Sees to an active segment in which a record of `len` bytes has room, or which is empty.
     fn make_room(&mut self, shared: &Shared, len: u64) -> Result<(), AppendError> {
         if let Some(active) = &self.active {
-            if active.written == segment::DATA || active.written + len <= self.segment_size {
+            let has_room = active.written + len <= self.segment_size && !self.retire;
+            if active.written == segment::DATA || has_room {
                 return Ok(());
             }
             // The last of a segment is synced before the next begins, which says how much of it was.
@@ -165,6 +169,7 @@ impl Tail {
             }
             self.active = None;
         }
+        self.retire = false;
         let id = self.highest + 1;
         let made = self.faults.at(Op::Create).and_then(|()| {
             let (mut file, seal) = segment::create(&self.dir, id, self.previous, &mut |_, _| Ok(()))?;

@@ -374,6 +374,30 @@ fn compaction_keeps_what_is_live() {
     assert!(everything(&log, Cursor::default()).iter().any(again));
 }
 
+#[test]
+fn what_is_old_is_freed_though_the_log_is_small() {
+    let dir = TempDir::new().unwrap();
+    let max_age = Some(Duration::from_millis(400));
+    let (log, _) = Log::open(Options { max_age, ..options(dir.path()) }).unwrap();
+    log.append_soon(setting("kept", Some("yes"))).unwrap();
+    log.append_soon(message(1, 1)).unwrap();
+    settle(&log);
+    let segments = || log.0.shared.index().segments.keys().copied().collect::<Vec<_>>();
+    assert_eq!(segments(), [1]);
+    eventually("the first segment to go", || {
+        // Something new now and then, as from a relay that has little to do.
+        log.append_soon(setting("beat", Some("x"))).unwrap();
+        let end = log.0.shared.index().end();
+        log.release(end);
+        segments().first() > Some(&1)
+    });
+    assert_eq!(log.body(&id(1)).unwrap(), body(1));
+    drop(log);
+    let (_, recovered) = Log::open(options(dir.path())).unwrap();
+    assert_eq!(recovered.messages.len(), 1);
+    assert!(recovered.settings.contains_key("kept"));
+}
+
 /// An outcome that overtook an earlier one would be undone by it at the next start.
 #[test]
 fn an_outcome_never_overtakes_an_earlier_one() {

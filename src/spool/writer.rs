@@ -213,6 +213,7 @@ impl Writer {
     /// Sees how much space is left, and takes the reserve again when there is enough.
     fn check_disk(&mut self) {
         self.check_after = Instant::now() + TICK;
+        self.retire_aged();
         let Ok(free) = disk::free_bytes(&self.dir) else { return };
         self.free = free;
         if !self.reserve.is_held() && free >= self.options.min_free.saturating_add(disk::RESERVE) {

@@ -199,6 +199,33 @@ fn by_hour((key, value): &Row) -> Result<(u32, Counts), StoreError> {
     Ok((u32::from_be_bytes(*hour), Counts::read(value)?))
 }
 
+/// Looks at up to `rows` rows of counts by the hour or day, from `from` on: the keys of those before `hour`, and where
+/// to go on; `None` at the end.
+pub fn counts_before(
+    store: &Store,
+    from: Option<&[u8]>,
+    hour: u32,
+    rows: usize,
+) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StoreError> {
+    let start = from.unwrap_or(b"c");
+    let found = store.scan(start, &prefix_end(b"c"), rows, false)?;
+    let next = found.last().filter(|_| found.len() == rows).map(|(key, _)| [&key[..], &[0]].concat());
+    let is_old = |(key, _): &Row| {
+        let of_time = matches!(key.get(1), Some(b'a' | b'd' | b't' | b'l' | b's'));
+        of_time && key.last_chunk::<4>().is_some_and(|at| u32::from_be_bytes(*at) < hour)
+    };
+    Ok((found.into_iter().filter(is_old).map(|(key, _)| key).collect(), next))
+}
+
+/// Keys of the counts of one message and its links.
+pub fn counts_of_message(store: &Store, id: &QueueId) -> Result<Vec<Vec<u8>>, StoreError> {
+    let links = [b"ck", &id.as_bytes()[..]].concat();
+    let mut keys: Vec<_> =
+        store.scan(&links, &prefix_end(&links), usize::MAX, false)?.into_iter().map(|(key, _)| key).collect();
+    keys.push(Scope::Message(*id).row(0));
+    Ok(keys)
+}
+
 /// The counts of every tag (`name=value`) of a domain within `hours`, in no order. At most `limit` rows are read.
 pub fn counts_by_tag(
     store: &Store,

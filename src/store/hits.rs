@@ -216,6 +216,24 @@ pub fn hits_between(
     Ok((found.iter().flat_map(|(_, value)| value.chunks(REF).filter_map(HitRef::read)).collect(), next))
 }
 
+/// Keys of up to `rows` rows that gave hits before `before` their place in time.
+pub fn times_before(store: &Store, before: u64, rows: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    let found = store.scan(b"t", &[b"t", &before.to_be_bytes()[..]].concat(), rows, false)?;
+    Ok(found.into_iter().map(|(key, _)| key).collect())
+}
+
+const STRIPPED_KEY: &[u8] = b"\0stripped";
+
+/// Up to where in time addresses were taken from hits: for [`hits_between`]. Empty at first.
+pub fn stripped(store: &Store) -> Result<Vec<u8>, StoreError> {
+    Ok(store.get(STRIPPED_KEY)?.unwrap_or_default())
+}
+
+/// The write that says so.
+pub fn stripped_write(place: &[u8]) -> Write {
+    Write::Put(STRIPPED_KEY.to_vec(), place.to_vec())
+}
+
 fn prefix(id: &QueueId, recipient: u16) -> Vec<u8> {
     [b"h", &id.as_bytes()[..], &recipient.to_be_bytes()].concat()
 }

@@ -9,7 +9,7 @@
 //! | `f` id | nothing; the message has a bounced recipient |
 
 use super::{Row, Store, StoreError, Write, chunks, prefix_end};
-use crate::mail::{QueueId, Status};
+use crate::mail::{Address, QueueId, Recipient, Status};
 use crate::spool::MessageHead;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -66,10 +66,25 @@ pub fn message_deletes(id: &QueueId, row: &MessageRow, chunks: usize, out: &mut 
     out.push(Write::Delete(failed_key(id)));
 }
 
-/// The write that no longer finds a message by this recipient.
-pub fn recipient_unlisted(id: &QueueId, address: &str) -> Write {
-    Write::Delete(index_key(b'r', &address.to_lowercase(), id))
+/// The writes that take the addresses of some recipients out of a message of so many chunks.
+pub fn recipient_erased(id: &QueueId, mut row: MessageRow, chunks: usize, places: &[u16], out: &mut Vec<Write>) {
+    let Ok(nobody) = Address::parse(ERASED) else { return };
+    let head = Arc::make_mut(&mut row.head);
+    for place in places {
+        let Some(recipient) = head.envelope.recipients.get_mut(usize::from(*place)) else { continue };
+        out.push(Write::Delete(index_key(b'r', &recipient.address.as_str().to_lowercase(), id)));
+        *recipient = Recipient { address: nobody.clone(), orcpt: None, ..recipient.clone() };
+        if let Some(state) = row.recipients.get_mut(usize::from(*place)) {
+            // Smarthosts repeat the address in their words.
+            state.reply = Box::default();
+            state.delay.iter_mut().for_each(|delay| delay.reply = Box::default());
+        }
+    }
+    message_writes(id, &row, chunks, out);
 }
+
+/// What stands where an address was.
+pub const ERASED: &str = "erased@recipient.invalid";
 
 fn index_keys(id: &QueueId, row: &MessageRow) -> Vec<Vec<u8>> {
     let head = &row.head;

@@ -11,16 +11,16 @@ mod hits;
 mod messages;
 
 pub use counts::{
-    Counter, Counts, Scope, counted_url, counts, counts_by_hour, counts_by_link, counts_by_skip, counts_by_tag,
-    hour_of, link_hash,
+    Counter, Counts, Scope, counted_url, counts, counts_before, counts_by_hour, counts_by_link, counts_by_skip,
+    counts_by_tag, counts_of_message, hour_of, link_hash,
 };
 pub use hits::{
     Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, forget_seen, hits_between, latest_hits, seen, seen_by_all,
-    seen_writes, time_writes,
+    seen_writes, stripped, stripped_write, time_writes, times_before,
 };
 pub use messages::{
-    Delay, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,
-    message_writes, messages_with, recipient_unlisted,
+    Delay, ERASED, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,
+    message_writes, messages_with, recipient_erased,
 };
 
 use crate::spool::Cursor;

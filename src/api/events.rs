@@ -1,0 +1,115 @@
+//! `/emails/{id}/events`: what happened to one message.
+
+use super::Api;
+use super::caller::Full;
+use super::emails::{aside, may_see};
+use super::error::{ApiError, Refusals, json};
+use super::input::{Id, Page, PageQuery};
+use super::time::iso;
+use crate::event::Event;
+use crate::mail::QueueId;
+use crate::ops::{self, OpError};
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// One step in the life of a message.
+#[derive(Serialize, ToSchema)]
+struct EventItem {
+    id: Uuid,
+    /// `email.sent`, `email.delivered`, `email.opened` and their like.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    created_at: String,
+    /// Whose copy it was; left out where it is of the whole message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<Box<str>>,
+    /// The smarthost's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<Box<str>>,
+    /// The destination of a click.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<Box<str>>,
+    /// What an open or click was taken for: `human`, `machine` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
+    /// Why, where it was not taken for a person's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Box<str>>,
+    /// The same hit within a few seconds is one event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
+    /// Left out once it is no longer kept, as the agent is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    ip_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<Box<str>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct EventList {
+    object: &'static str,
+    has_more: bool,
+    data: Vec<EventItem>,
+}
+
+/// Entries of a page where nobody asks for a number.
+const DEFAULT_LIMIT: usize = 100;
+
+/// List what happened to a message, the newest first.
+#[utoipa::path(get, path = "/emails/{id}/events", operation_id = "email_events",
+    tag = "emails", params(("id" = Uuid, Path), PageQuery),
+    responses((status = 200, body = EventList), Refusals))]
+pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id, page: Page) -> Result<Response, ApiError> {
+    let id = QueueId::from_bytes(id.into_bytes());
+    let events = aside(&Arc::clone(&api), move || {
+        let email = ops::email_show(&api.ops, &id)?;
+        let settings = api.ops.settings.snapshot();
+        match may_see(&settings, &key, email.message.from_domain.as_deref(), email.message.accepted_at) {
+            true => ops::events_of(&api.ops, &id),
+            false => Err(OpError::UnknownMessage(id)),
+        }
+    })
+    .await?;
+    let mut items: Vec<_> = events.iter().rev().map(EventItem::of).collect();
+    let place = |id: Uuid| items.iter().position(|item| item.id == id);
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    let (from, to) = match (page.after, page.before) {
+        (Some(after), _) => (place(after).map_or(items.len(), |place| place + 1), items.len()),
+        (None, Some(before)) => {
+            let end = place(before).unwrap_or(0);
+            (end.saturating_sub(limit), end)
+        }
+        (None, None) => (0, items.len()),
+    };
+    let has_more = match page.before {
+        Some(_) => from > 0,
+        None => to - from > limit,
+    };
+    let data = items.drain(from..to).take(limit).collect();
+    Ok(json(StatusCode::OK, &EventList { object: "list", has_more, data }))
+}
+
+impl EventItem {
+    fn of(event: &Event) -> Self {
+        Self {
+            id: event.uuid(),
+            kind: event.kind.name(),
+            created_at: iso(event.at),
+            recipient: event.to.clone(),
+            reply: event.reply.clone(),
+            link: event.link.clone(),
+            class: event.class,
+            reason: event.reason.clone(),
+            count: event.count,
+            ip_address: event.address,
+            user_agent: event.agent.clone(),
+        }
+    }
+}
