@@ -35,6 +35,8 @@ pub enum OffReason {
     NoCertificate,
     /// All recipients are excluded from tracking.
     ExcludedRecipient,
+    /// All recipients have opted out of tracking.
+    OptedOut,
 }
 
 /// Scheme of the links that we write.
