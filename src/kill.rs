@@ -341,6 +341,9 @@ mod tests {
         assert_eq!(count, MAX_BYTES / MAX_LINK);
         list.remove(&link(0));
         list.remove(&link(0));
-        assert_eq!((list.takes(&link(count)), list.takes(&Kill::Domain(DomainName::parse("a.test").unwrap()))), (Ok(()), Ok(())));
+        assert_eq!(
+            (list.takes(&link(count)), list.takes(&Kill::Domain(DomainName::parse("a.test").unwrap()))),
+            (Ok(()), Ok(()))
+        );
     }
 }

@@ -8,6 +8,7 @@ mod trial;
 
 use crate::event::Event;
 use crate::intake::Intake;
+use crate::kill::KillKind;
 use crate::mail::QueueId;
 use crate::ops::{self, DkimImport, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,23 @@ pub enum Request {
     EventsTail {
         limit: usize,
         follow: bool,
+    },
+    KillAdd {
+        kind: KillKind,
+        value: String,
+    },
+    KillRemove {
+        kind: KillKind,
+        value: String,
+    },
+    KillList,
+    OptOut {
+        email: String,
+        domain: Option<String>,
+    },
+    OptIn {
+        email: String,
+        domain: Option<String>,
     },
 }
 
@@ -235,6 +253,11 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::Test { to, from } => json!(trial::send(ops, intake, &to, from.as_deref()).await?),
         Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
         Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
+        Request::KillAdd { kind, value } => json!(ops::kill_add(ops, kind, &value).await?),
+        Request::KillRemove { kind, value } => json!(ops::kill_remove(ops, kind, &value).await?),
+        Request::KillList => json!(ops::kill_list(ops)),
+        Request::OptOut { email, domain } => json!(ops::opt_out(ops, &email, domain.as_deref()).await?),
+        Request::OptIn { email, domain } => json!(ops::opt_in(ops, &email, domain.as_deref()).await?),
     })
 }
 

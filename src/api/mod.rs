@@ -11,6 +11,8 @@ mod error;
 mod health;
 mod input;
 mod keys;
+mod kills;
+mod opt_outs;
 mod time;
 
 use crate::clock;
@@ -91,6 +93,9 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::list, emails::send))
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
+        .routes(routes!(kills::list, kills::add))
+        .routes(routes!(kills::delete))
+        .routes(routes!(opt_outs::ask, opt_outs::create, opt_outs::delete))
 }
 
 impl Served {

@@ -33,9 +33,9 @@ pub enum OffReason {
     NotVerified,
     /// No browser would accept the links yet.
     NoCertificate,
-    /// All recipients are excluded from tracking.
+    /// No recipient is tracked, the first since the domain excludes them.
     ExcludedRecipient,
-    /// All recipients have opted out of tracking.
+    /// No recipient is tracked, the first since they have opted out.
     OptedOut,
 }
 

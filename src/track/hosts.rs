@@ -1,7 +1,9 @@
-//! The tracking hosts that are served, as a snapshot that whoever keeps the settings builds.
+//! The tracking hosts that are served, and the links that are switched off, as a snapshot that whoever keeps the settings builds.
 
-use crate::mail::DomainName;
-use std::collections::HashMap;
+use crate::kill::KillList;
+use crate::mail::{DomainName, QueueId};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// How a served host stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,12 @@ pub enum HostState {
 
 /// All served hosts but `cname_target`. A host that is missing here still redirects what was signed for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hosts(HashMap<Box<str>, HostState>);
+pub struct Hosts {
+    table: HashMap<Box<str>, HostState>,
+    kills: Arc<KillList>,
+    /// Those of sender domains that are on the kill list.
+    killed: HashSet<DomainName>,
+}
 
 impl Hosts {
     /// Where a host comes twice, as after a domain was removed and added again, `Active` wins, else the longer grace.
@@ -30,12 +37,30 @@ impl Hosts {
                 _ => HostState::Active,
             };
         }
-        Self(table)
+        Self { table, ..Self::default() }
+    }
+
+    /// The same with a kill list, and with the hosts of the sender domains that are on it.
+    pub fn with_kills(self, kills: Arc<KillList>, killed: impl IntoIterator<Item = DomainName>) -> Self {
+        Self { kills, killed: killed.into_iter().collect(), ..self }
     }
 
     /// `host` in lower case, without port and final dot.
     pub fn state(&self, host: &str) -> Option<HostState> {
-        self.0.get(host).copied()
+        self.table.get(host).copied()
+    }
+
+    /// Whether a link that was made for `host` is switched off. Nobody knows whose a host is that is not served any
+    /// more, so it counts as one of each sender domain that it lies under.
+    pub fn kill(&self, host: &str, id: &QueueId, url: &str) -> bool {
+        if self.kills.is_empty() {
+            return false;
+        }
+        let by_sender = || match self.table.contains_key(host) {
+            true => self.killed.contains(host),
+            false => self.kills.holds_host(host),
+        };
+        self.kills.holds_link(id, url) || by_sender()
     }
 }
 

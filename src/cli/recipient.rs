@@ -1,0 +1,62 @@
+//! `trackpost recipient …`
+
+use super::{ask, print_json, table};
+use crate::admin::Request;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Track no mail to an address; only a keyed hash of it is kept
+    OptOut(Consent),
+    /// Take an opt-out back
+    OptIn(Consent),
+}
+
+#[derive(Args)]
+pub struct Consent {
+    #[arg(value_name = "ADDR")]
+    address: String,
+    /// In mail of this sender domain alone
+    #[arg(long, value_name = "NAME")]
+    domain: Option<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(file: &Path, command: Command) -> ExitCode {
+    match command {
+        Command::OptOut(consent) => opt_out(file, consent),
+        Command::OptIn(consent) => opt_in(file, consent),
+    }
+}
+
+fn opt_out(file: &Path, consent: Consent) -> ExitCode {
+    let what = consent.to_string();
+    let Consent { address: email, domain, json } = consent;
+    ask(file, &Request::OptOut { email, domain }, |answer| match json {
+        true => print_json(answer),
+        false => println!("{what} is not tracked from now on"),
+    })
+}
+
+fn opt_in(file: &Path, consent: Consent) -> ExitCode {
+    let what = consent.to_string();
+    let Consent { address: email, domain, json } = consent;
+    ask(file, &Request::OptIn { email, domain }, |answer| match (json, answer.as_bool()) {
+        (true, _) => print_json(&json!({ "deleted": answer })),
+        (false, Some(true)) => println!("the opt-out is taken back: {what}"),
+        (false, _) => println!("there was no such opt-out: {what}"),
+    })
+}
+
+impl std::fmt::Display for Consent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.domain {
+            Some(domain) => write!(f, "mail of {} to {}", table::clean(domain), table::clean(&self.address)),
+            None => write!(f, "mail to {}", table::clean(&self.address)),
+        }
+    }
+}
