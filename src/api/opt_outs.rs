@@ -20,7 +20,7 @@ use uuid::Uuid;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Fields` reads")]
 pub struct CreateOptOut {
-    #[schema(min_length = 1)]
+    #[schema(format = Email)]
     email: String,
     /// Of mail of this sender domain alone. A key that is tied to domains must name one of them.
     domain_id: Option<Uuid>,
@@ -30,7 +30,7 @@ pub struct CreateOptOut {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct OptOutQuery {
-    #[param(required, min_length = 1)]
+    #[param(required, value_type = String, format = Email)]
     email: Option<String>,
     /// Of mail of this sender domain. A key that is tied to domains must name one of them.
     #[param(value_type = Option<Uuid>)]

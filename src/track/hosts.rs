@@ -67,6 +67,7 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kill::{Kill, Killed};
 
     #[test]
     fn a_host_that_comes_twice() {
@@ -85,5 +86,29 @@ mod tests {
             assert_eq!(hosts.state("links.example.com"), Some(want), "{states:?}");
             assert_eq!(hosts.state("example.com"), None);
         }
+    }
+
+    #[test]
+    fn whose_links_are_switched_off() {
+        let (id, url) = (QueueId::from_bytes([5; 16]), "https://destination.test/");
+        let name = |text: &str| DomainName::parse(text).unwrap();
+        let mut kills = KillList::default();
+        kills.insert(Kill::Domain(name("example.com")), Killed { id: uuid::Uuid::nil(), added_at: 1 });
+        let served = [name("links.example.com"), name("links.news.example.com"), name("links.example.org")];
+        let hosts = Hosts::new(served.map(|host| (host, HostState::Active)));
+        let hosts = hosts.with_kills(Arc::new(kills), [name("links.example.com")]);
+        for (host, want) in [
+            ("links.example.com", true),
+            // Of another sender domain.
+            ("links.news.example.com", false),
+            ("links.example.org", false),
+            // Not served any more.
+            ("old.example.com", true),
+            ("old.example.net", false),
+        ] {
+            assert_eq!(hosts.kill(host, &id, url), want, "{host}");
+        }
+        assert!(hosts.kill("links.example.org", &id, "https://www.example.com/"), "a destination");
+        assert!(!Hosts::default().kill("links.example.com", &id, url));
     }
 }
