@@ -1,6 +1,6 @@
 //! The kill list: links that are switched off answer 410 at once, and leave no trace.
 
-use crate::common::{Client, FIREFOX, HOST, Relay, Setup, Smarthost, ask_api, get, html, links, pixel, request};
+use crate::common::{Client, FIREFOX, HOST, Relay, Setup, Smarthost, ask_api, get, html, links, pixel, request, until};
 use serde_json::json;
 
 /// Sends a message with these links; its id, its tracked links, its pixel.
@@ -61,7 +61,7 @@ fn a_killed_link_is_gone_from_that_moment_on() {
         let clicks = relay.wait_for_events("email.clicked", 1);
         clicks.iter().filter(|click| click["email_id"] == id).filter_map(|click| click["count"].as_u64()).sum::<u64>()
     };
-    crate::common::until("the click on the other message", || (clicked(&other.0) == 1).then_some(()));
+    until("the click on the other message", || (clicked(&other.0) == 1).then_some(()));
     // Those before it was killed: one, and one after each of the six kills.
     let before = 1 + all.len() as u64;
     let redirected = all.iter().flat_map(|(.., wanted)| wanted).filter(|status| **status == 302).count() as u64;
