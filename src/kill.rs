@@ -293,7 +293,8 @@ mod tests {
     #[test]
     fn what_a_click_asks() {
         let (this, other) = (ID.parse().unwrap(), QueueId::from_bytes([9; 16]));
-        let table: &[(&[(KillKind, &str)], &QueueId, &str, bool)] = &[
+        type Kills<'a> = &'a [(KillKind, &'a str)];
+        let table: &[(Kills<'_>, &QueueId, &str, bool)] = &[
             (&[], &this, "https://example.com/", false),
             (&[(Message, ID)], &this, "https://example.com/", true),
             (&[(Message, ID)], &other, "https://example.com/", false),

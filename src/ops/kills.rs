@@ -5,6 +5,7 @@ use crate::clock;
 use crate::kill::{Kill, KillKind, Killed};
 use crate::settings::Change;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use uuid::Uuid;
 
 /// An entry of the list.
@@ -60,7 +61,7 @@ pub async fn kill_delete(ops: &Ops, id: Uuid) -> Result<(), OpError> {
 pub fn kill_list(ops: &Ops) -> Vec<KillView> {
     let settings = ops.settings.snapshot();
     let mut all: Vec<_> = settings.kills.iter().map(|(kill, killed)| view(&kill, killed)).collect();
-    all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+    all.sort_unstable_by_key(|kill| Reverse(kill.id));
     all
 }
 
