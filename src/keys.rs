@@ -2,12 +2,13 @@
 //! links that were sent go on working, so they are what a backup must hold.
 //!
 //! Token keys are `token-ID.key`: 32 bytes as 64 hex digits. The highest id signs, all verify for ever. Those of DKIM are
-//! opened by [`DkimKeys`].
+//! opened by [`DkimKeys`]. `privacy.key`, written as they are, is what opt-outs are hashed with.
 
 mod dkim;
 
 pub use dkim::{BadDkimKey, DkimKeys, DkimSigningKey, NewDkimKey};
 
+use crate::privacy::PrivacyKey;
 use crate::token::{Signer, TokenKey, Verifier};
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -36,6 +37,8 @@ pub enum KeyError {
     OtherDkim(PathBuf),
     /// All 256 ids of token keys are taken.
     Exhausted,
+    /// The file is gone that opt-outs were hashed with.
+    NoPrivacyKey(PathBuf),
 }
 
 impl Keys {
@@ -75,12 +78,22 @@ impl Keys {
             Some(newest) => newest.id.checked_add(1).ok_or(KeyError::Exhausted)?,
             None => 1,
         };
-        let path = self.dir.join(format!("token-{id}.key"));
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|e| KeyError::Io(path.clone(), io::Error::other(e.to_string())))?;
-        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        write_new(&path, text.as_bytes()).map_err(|e| KeyError::Io(path, e))?;
+        let secret = new_secret(&self.dir.join(format!("token-{id}.key")))?;
         Ok(TokenKey { id, secret })
+    }
+
+    /// The key that opt-outs are hashed with. Made where there is none, but not while there are opt-outs (`needed`):
+    /// another key would forget them all.
+    pub fn privacy_key(&self, needed: bool) -> Result<PrivacyKey, KeyError> {
+        let path = self.dir.join("privacy.key");
+        let secret = match read_secret(&path) {
+            Err(KeyError::Io(path, e)) if e.kind() == io::ErrorKind::NotFound => match needed {
+                true => return Err(KeyError::NoPrivacyKey(path)),
+                false => new_secret(&path)?,
+            },
+            read => read?,
+        };
+        Ok(PrivacyKey::new(&secret))
     }
 }
 
@@ -179,6 +192,15 @@ fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
     fs::read(path).map_err(fail)
 }
 
+fn new_secret(path: &Path) -> Result<[u8; 32], KeyError> {
+    let failed = |e| KeyError::Io(path.to_owned(), e);
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|e| failed(io::Error::other(e.to_string())))?;
+    let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_new(path, text.as_bytes()).map_err(failed)?;
+    Ok(secret)
+}
+
 fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
     let text = read_private(path)?;
     let text = text.trim_ascii();
@@ -206,6 +228,11 @@ impl fmt::Display for KeyError {
             Self::OtherDkim(path) => {
                 write!(f, "{}: it is not the DKIM key whose public half the domain shows", path.display())
             }
+            Self::NoPrivacyKey(path) => write!(
+                f,
+                "{}: it is gone, and without it nobody knows who has opted out of tracking: bring it back from a backup",
+                path.display()
+            ),
             Self::Exhausted => f.write_str("all 256 token key ids are in use"),
         }
     }
@@ -228,6 +255,24 @@ mod tests {
         assert_eq!(both.iter().map(|k| k.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((both[0].secret, both[1].secret), (first[0].secret, second.secret));
         assert_ne!(first[0].secret, second.secret);
+    }
+
+    #[test]
+    fn the_privacy_key_is_made_once_and_missed_when_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _) = Keys::open(dir.path()).unwrap();
+        assert!(matches!(keys.privacy_key(true), Err(KeyError::NoPrivacyKey(_))));
+        let ada = crate::mail::Address::parse("ada@example.net").unwrap();
+        let made = keys.privacy_key(false).unwrap().opt_out(None, &ada);
+        for needed in [true, false] {
+            assert_eq!(keys.privacy_key(needed).unwrap().opt_out(None, &ada), made);
+        }
+        let path = dir.path().join("keys/privacy.key");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::write(&path, "xyz").unwrap();
+        assert!(matches!(keys.privacy_key(false), Err(KeyError::Malformed(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(keys.privacy_key(false), Err(KeyError::Exposed(..))));
     }
 
     #[test]

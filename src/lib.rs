@@ -71,7 +71,9 @@
 //! | [`mime`] | where something stands in a message: headers, parts, transfer encodings, charsets; 8-bit to 7-bit |
 //! | [`token`] | what a link says, and the MAC over it |
 //! | [`domain`], [`event`], [`retry`] | a sender domain's rules; machine or human; when to try again |
+//! | [`privacy`] | who has opted out of tracking, as keyed hashes |
 //! | [`rewrite`] | message and policy → plan → copies and a report |
+//! | [`kill`] | links that their sender has switched off |
 //! | [`dsn`] | what a sender is told: failed, delayed, handed on; composed, not sent |
 //! | [`spool`] | the log: writer, recovery, compaction |
 //! | [`keys`], [`config`], [`clock`] | secrets in files; the configuration and all its faults; time and dice |
@@ -91,8 +93,10 @@
 pub mod domain;
 pub mod dsn;
 pub mod event;
+pub mod kill;
 pub mod mail;
 pub mod mime;
+pub mod privacy;
 pub mod retry;
 pub mod rewrite;
 pub mod smtp;

@@ -1,11 +1,14 @@
-//! What the operator and the customers decided: sender domains, API keys, switches. A snapshot in memory, folded from
-//! the log's Setting records; a change is a new record, and is in force when the log has it on disk.
+//! What the operator and the customers decided: sender domains, API keys, switches, the kill list, opt-outs. A snapshot
+//! in memory, folded from the log's Setting records; a change is a new record, and is in force when the log has it on
+//! disk.
 //!
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
 use crate::domain::{CertificateState, SenderDomain};
-use crate::mail::DomainName;
+use crate::kill::{Kill, KillList, Killed};
+use crate::mail::{Address, DomainName};
+use crate::privacy::{OptOut, OptOuts, PrivacyKey};
 use crate::spool::{AppendError, Entry, Log};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -34,6 +37,10 @@ pub struct Snapshot {
     pub tracking_off_for: BTreeSet<DomainName>,
     /// Nothing is delivered (`trackpost queue hold`).
     pub queue_held: bool,
+    /// Links that are switched off.
+    pub kills: Arc<KillList>,
+    /// Recipients who are not tracked.
+    pub opt_outs: Arc<OptOuts>,
     /// Some API keys could not be read, so a token that is not found may still be one.
     pub api_keys_incomplete: bool,
 }
@@ -128,6 +135,17 @@ pub enum Change {
     Certificate(DomainName, CertificateState),
     TrackingOff(Option<DomainName>, bool),
     QueueHeld(bool),
+    Kill(Kill, Killed),
+    DropKill(Kill),
+    /// With the milliseconds since 1970 at which it was given.
+    OptOut(OptOut, u64),
+    DropOptOut(OptOut),
+}
+
+/// What is kept of an opt-out beside its hash.
+#[derive(Serialize, Deserialize)]
+struct OptedOut {
+    created_at: u64,
 }
 
 /// The settings in force, and the way to change them.
@@ -268,6 +286,12 @@ impl Snapshot {
         }
     }
 
+    /// Whether a recipient has opted out of the tracking of mail of this sender domain, or of all mail. Costs nothing
+    /// while nobody has.
+    pub fn opted_out(&self, key: &PrivacyKey, domain: Option<&DomainName>, recipient: &Address) -> bool {
+        self.opt_outs.hold(key, domain, recipient)
+    }
+
     /// Every setting as the log has it: key and value. What [`Settings::new`] reads back.
     pub fn records(&self) -> BTreeMap<String, Bytes> {
         let domains = self.domains.values().cloned().map(Change::Domain);
@@ -278,7 +302,9 @@ impl Snapshot {
         let all = domains.chain(removed).chain(keys).chain(off).chain(switches);
         let certificates =
             self.certificates.iter().map(|(host, state)| Change::Certificate(host.clone(), state.clone()));
-        let all = all.chain(certificates);
+        let kills = self.kills.iter().map(|(kill, killed)| Change::Kill(kill, killed));
+        let opt_outs = self.opt_outs.iter().map(|(opt_out, at)| Change::OptOut(opt_out, at));
+        let all = all.chain(certificates).chain(kills).chain(opt_outs);
         all.map(|change| encode(&change)).filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
@@ -295,6 +321,10 @@ impl Snapshot {
             Change::TrackingOff(None, off) => self.tracking_off = off,
             Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
             Change::TrackingOff(Some(name), false) => drop(self.tracking_off_for.remove(&name)),
+            Change::Kill(kill, killed) => Arc::make_mut(&mut self.kills).insert(kill, killed),
+            Change::DropKill(kill) => Arc::make_mut(&mut self.kills).remove(&kill),
+            Change::OptOut(opt_out, at) => Arc::make_mut(&mut self.opt_outs).insert(opt_out, at),
+            Change::DropOptOut(opt_out) => Arc::make_mut(&mut self.opt_outs).remove(&opt_out),
         }
     }
 }
@@ -321,6 +351,10 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
+        Change::Kill(kill, killed) => (format!("kill/{kill}"), json(killed)),
+        Change::DropKill(kill) => (format!("kill/{kill}"), None),
+        Change::OptOut(opt_out, at) => (format!("opt-out/{opt_out}"), json(&OptedOut { created_at: *at })),
+        Change::DropOptOut(opt_out) => (format!("opt-out/{opt_out}"), None),
     }
 }
 
@@ -336,6 +370,8 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
         Some(("removed", _)) => json(value).map(Change::Removed),
         Some(("api-key", _)) => json(value).map(Change::ApiKey),
         Some(("certificate", host)) => Some(Change::Certificate(DomainName::parse(host).ok()?, json(value)?)),
+        Some(("kill", kill)) => Some(Change::Kill(Kill::of_key(kill)?, json(value)?)),
+        Some(("opt-out", hash)) => Some(Change::OptOut(OptOut::parse(hash)?, json::<OptedOut>(value)?.created_at)),
         Some((OFF, name)) => DomainName::parse(name).ok().map(|name| Change::TrackingOff(Some(name), true)),
         _ => None,
     }
@@ -377,13 +413,47 @@ mod tests {
             Change::TrackingOff(None, true),
             Change::QueueHeld(true),
             Change::Certificate(name.clone(), CertificateState::issued(9)),
-            Change::TrackingOff(Some(name), true),
+            Change::TrackingOff(Some(name.clone()), true),
+            Change::Kill(
+                Kill::Link("https://example.com/a/b?c".into()),
+                Killed { id: Uuid::from_u128(3), added_at: 4 },
+            ),
+            Change::OptOut(opt_out(), 10),
         ] {
             let (key, value) = encode(&change);
             assert_eq!(decode(&key, &value.unwrap()), Some(change));
         }
         assert_eq!(decode("domain/example.com", b"{"), None);
         assert_eq!(decode("later/thing", b"1"), None);
+    }
+
+    fn opt_out() -> OptOut {
+        PrivacyKey::new(&[1; 32]).opt_out(None, &Address::parse("ada@example.net").unwrap())
+    }
+
+    #[test]
+    fn a_snapshot_is_all_there_in_its_records() {
+        let mut settings = Snapshot::default();
+        let killed = Killed { id: Uuid::from_u128(3), added_at: 4 };
+        for kill in ["message/01a20be1-7252-70f9-aff9-876b58905e9a", "link/http://a.test/", "domain/b.test"] {
+            settings.apply(Change::Kill(Kill::of_key(kill).unwrap(), killed));
+        }
+        settings.apply(Change::OptOut(opt_out(), 5));
+        let records = settings.records();
+        let keys: Vec<_> = records.keys().map(String::as_str).collect();
+        let hash = format!("opt-out/{}", opt_out());
+        let kills =
+            ["kill/domain/b.test", "kill/link/http://a.test/", "kill/message/01a20be1-7252-70f9-aff9-876b58905e9a"];
+        assert_eq!(keys, [kills[0], kills[1], kills[2], &*hash]);
+        let mut again = Snapshot::default();
+        records.iter().for_each(|(key, value)| again.apply(decode(key, value).unwrap()));
+        assert_eq!((&again.kills, &again.opt_outs), (&settings.kills, &settings.opt_outs));
+
+        for kill in kills {
+            settings.apply(Change::DropKill(Kill::of_key(kill.strip_prefix("kill/").unwrap()).unwrap()));
+        }
+        settings.apply(Change::DropOptOut(opt_out()));
+        assert_eq!(settings.records().len(), 0);
     }
 
     #[test]

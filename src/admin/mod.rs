@@ -9,6 +9,7 @@ mod trial;
 
 use crate::event::Event;
 use crate::intake::Intake;
+use crate::kill::KillKind;
 use crate::mail::QueueId;
 use crate::ops::{self, DkimImport, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,23 @@ pub enum Request {
     /// All that is kept of one address, a line for each message, and then how many there were.
     RecipientExport(String),
     RecipientErase(String),
+    KillAdd {
+        kind: KillKind,
+        value: String,
+    },
+    KillRemove {
+        kind: KillKind,
+        value: String,
+    },
+    KillList,
+    OptOut {
+        email: String,
+        domain: Option<String>,
+    },
+    OptIn {
+        email: String,
+        domain: Option<String>,
+    },
 }
 
 /// The answer's line.
@@ -230,6 +248,11 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::RecipientErase(address) => json!(ops::recipient_erase(ops, &address).await?),
         // Answered in many lines, before this.
         Request::EventsExport | Request::RecipientExport(_) => json!(null),
+        Request::KillAdd { kind, value } => json!(ops::kill_add(ops, kind, &value).await?),
+        Request::KillRemove { kind, value } => json!(ops::kill_remove(ops, kind, &value).await?),
+        Request::KillList => json!(ops::kill_list(ops)),
+        Request::OptOut { email, domain } => json!(ops::opt_out(ops, &email, domain.as_deref()).await?),
+        Request::OptIn { email, domain } => json!(ops::opt_in(ops, &email, domain.as_deref()).await?),
     })
 }
 

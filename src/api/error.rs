@@ -139,6 +139,7 @@ impl From<OpError> for ApiError {
         let kind = match &error {
             OpError::UnknownDomain(_) | OpError::NoSuchDomain => return Self::new(Kind::NotFound, "Domain not found"),
             OpError::UnknownKey(_) => return Self::new(Kind::NotFound, "API key not found"),
+            OpError::NotKilled => return Self::new(Kind::NotFound, "Kill list entry not found"),
             OpError::UnknownMessage(_) | OpError::NotQueued(_) => {
                 return Self::new(Kind::NotFound, "Email not found");
             }
@@ -153,6 +154,8 @@ impl From<OpError> for ApiError {
             OpError::AmbiguousKey(_)
             | OpError::InFlight(_)
             | OpError::NothingToSearch
+            | OpError::Kill(_)
+            | OpError::TooManyOptOuts
             | OpError::BadAddress(..)
             | OpError::Refused(_)
             | OpError::BadQueueId(_) => Kind::Validation,

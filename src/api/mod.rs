@@ -12,6 +12,8 @@ mod events;
 mod health;
 mod input;
 mod keys;
+mod kills;
+mod opt_outs;
 mod time;
 
 use crate::clock;
@@ -93,6 +95,9 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
         .routes(routes!(events::list))
+        .routes(routes!(kills::list, kills::add))
+        .routes(routes!(kills::delete))
+        .routes(routes!(opt_outs::ask, opt_outs::create, opt_outs::delete))
 }
 
 impl Served {

@@ -8,7 +8,9 @@ mod domain;
 mod events;
 mod journal;
 mod key;
+mod kill;
 mod queue;
+mod recipient;
 mod rewrite;
 mod search;
 mod serve;
@@ -50,6 +52,12 @@ enum Command {
     /// API keys, and the key that signs links
     #[command(subcommand)]
     Key(key::Command),
+    /// Links that are switched off: they answer 410 from now on
+    #[command(subcommand)]
+    Kill(kill::Command),
+    /// What is done for single recipients
+    #[command(subcommand)]
+    Recipient(recipient::Command),
     /// Messages that wait
     #[command(subcommand)]
     Queue(queue::Command),
@@ -80,6 +88,8 @@ pub fn run() -> ExitCode {
         Command::Rewrite(options) => rewrite::run(&options),
         Command::Domain(command) => domain::run(&file, command),
         Command::Key(command) => key::run(&file, command),
+        Command::Kill(command) => kill::run(&file, command),
+        Command::Recipient(command) => recipient::run(&file, command),
         Command::Queue(command) => queue::run(&file, command),
         Command::Backup(target) => backup::backup(&file, &target),
         Command::Restore(target) => backup::restore(&file, &target),

@@ -184,6 +184,13 @@ impl DomainName {
     }
 }
 
+/// Names hash and compare as their texts do, so a table of them can be asked for a text.
+impl std::borrow::Borrow<str> for DomainName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for DomainName {
     type Error = DomainError;
 

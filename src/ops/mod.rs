@@ -9,7 +9,9 @@ mod domains;
 mod emails;
 mod events;
 mod keys;
+mod kills;
 mod mail;
+mod opt_outs;
 mod recipients;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
@@ -22,15 +24,19 @@ pub use domains::{
 pub use emails::{Email, Range, email_list, email_show};
 pub use events::{Interest, events_of, events_page, events_tail};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
+pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
 pub use mail::{
     MessageView, QueueView, RecipientView, queue_hold, queue_list, queue_remove, queue_retry, queue_show, search,
 };
+pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
 
 pub use recipients::{Forget, recipient_erase, recipient_export};
 
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
+use crate::kill::KillError;
 use crate::mail::{AddressError, DomainError, DomainName, QueueId};
+use crate::privacy::{MAX_OPT_OUTS, PrivacyKey};
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::spool::{AppendError, Log};
@@ -48,6 +54,8 @@ pub struct Ops {
     pub dkim: Arc<DkimKeys>,
     /// One change of DKIM keys at a time: files and settings must go together.
     pub dkim_turn: tokio::sync::Mutex<()>,
+    /// What opt-outs are hashed with.
+    pub privacy: Arc<PrivacyKey>,
     pub queue: Arc<Queue>,
     pub log: Log,
     pub store: MaybeStore,
@@ -101,6 +109,12 @@ pub enum OpError {
     /// Being delivered at this moment.
     InFlight(QueueId),
     NothingToSearch,
+    /// It cannot stand on the kill list.
+    Kill(KillError),
+    /// It does not stand there.
+    NotKilled,
+    /// There is no room for more.
+    TooManyOptOuts,
     BadAddress(String, AddressError),
     /// A message was not taken; the reply.
     Refused(String),
@@ -143,6 +157,9 @@ impl fmt::Display for OpError {
             Self::NotQueued(id) => write!(f, "there is no message {id} in the queue"),
             Self::InFlight(id) => write!(f, "{id} is being delivered at this moment; try again when that has ended"),
             Self::NothingToSearch => f.write_str("say what to search: a queue id, a recipient or a Message-ID"),
+            Self::Kill(e) => write!(f, "{e}"),
+            Self::NotKilled => f.write_str("that is not on the kill list"),
+            Self::TooManyOptOuts => write!(f, "no more than {MAX_OPT_OUTS} opt-outs are kept"),
             Self::BadAddress(address, e) => write!(f, "{address:?} is no address: {e:?}"),
             Self::Refused(reply) => write!(f, "the message was not taken: {reply}"),
             Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
@@ -182,6 +199,12 @@ impl From<KeyError> for OpError {
 impl From<BadDkimKey> for OpError {
     fn from(error: BadDkimKey) -> Self {
         Self::BadDkimKey(error)
+    }
+}
+
+impl From<KillError> for OpError {
+    fn from(error: KillError) -> Self {
+        Self::Kill(error)
     }
 }
 

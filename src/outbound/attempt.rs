@@ -174,7 +174,8 @@ impl<'a> Run<'a> {
             route = Arc::new(route.without_dkim());
         }
         self.dkim.clone_from(&route.dkim);
-        let (plan, body) = self.plan(body, &route).await;
+        let left_alone = route.left_alone(&self.head.envelope.recipients);
+        let (plan, body) = self.plan(body, &route, &left_alone).await;
         let report = plan.report();
         match report.skipped {
             None => tracing::info!(queue_id = %self.id, links = report.links_rewritten, "rewritten"),
@@ -182,25 +183,13 @@ impl<'a> Run<'a> {
         }
         self.report = report.to_kept().map(Bytes::from);
         let mut due = due;
-        let untracked = self.take_untracked(&plan, &route, &mut due);
+        let untracked = take_untracked(&plan, &left_alone, &mut due);
         self.deliver_copies(&body, &plan, route.signer.as_ref(), due, connection).await;
         if self.no_connection.is_none() {
             self.deliver_copies(&body, &plan, None, untracked, connection).await;
         } else if !self.stopping {
             self.put_off_all(&untracked);
         }
-    }
-
-    /// Takes those out of `due` who get an untracked copy of a message that is tracked: excluded recipients.
-    fn take_untracked(&self, plan: &Plan, route: &Route, due: &mut Vec<Due>) -> Vec<Due> {
-        if route.excluded.is_empty() || !plan.copies_differ() {
-            return Vec::new();
-        }
-        let recipients = &self.head.envelope.recipients;
-        let is_excluded = |due: &mut Due| {
-            recipients.get(usize::from(due.recipient)).is_some_and(|r| route.excluded.holds(&r.address))
-        };
-        due.extract_if(.., is_excluded).collect()
     }
 
     /// Sends everybody their copy; without a signer, the same untracked one.
@@ -274,13 +263,13 @@ impl<'a> Run<'a> {
     }
 
     /// Small messages are planned here, larger ones where they keep no other task waiting.
-    async fn plan(&self, body: Bytes, route: &Arc<Route>) -> (Plan, Bytes) {
+    async fn plan(&self, body: Bytes, route: &Arc<Route>, left_alone: &[Option<OffReason>]) -> (Plan, Bytes) {
         let recipients = self.head.envelope.recipients.len();
         let started = Instant::now();
-        let all_excluded = !route.excluded.is_empty()
-            && self.head.envelope.recipients.iter().all(|r| route.excluded.holds(&r.address));
-        let planned = if all_excluded {
-            (plan(&body, &Tracking::Off(OffReason::ExcludedRecipient), recipients), body)
+        // Where all copies are left alone, the reason that the first has stands for them.
+        let all_alone = left_alone.first().copied().flatten().filter(|_| left_alone.iter().all(Option::is_some));
+        let planned = if let Some(reason) = all_alone {
+            (plan(&body, &Tracking::Off(reason), recipients), body)
         } else if body.len() <= HOT_MESSAGE {
             (plan(&body, &route.tracking, recipients), body)
         } else {
@@ -411,6 +400,15 @@ impl<'a> Run<'a> {
             self.stranded = false;
         }
     }
+}
+
+/// Takes those out of `due` who get an untracked copy of a message that is tracked: who is excluded or has opted out.
+fn take_untracked(plan: &Plan, left_alone: &[Option<OffReason>], due: &mut Vec<Due>) -> Vec<Due> {
+    if left_alone.is_empty() || !plan.copies_differ() {
+        return Vec::new();
+    }
+    let is_alone = |due: &mut Due| left_alone.get(usize::from(due.recipient)).is_some_and(Option::is_some);
+    due.extract_if(.., is_alone).collect()
 }
 
 /// Says so when a delivery is dropped, at the end of the server's patience, between the final dot and its reply.

@@ -3,7 +3,8 @@
 use super::sign::Signer as DkimSigner;
 use crate::domain::{Demand, Excluded, SenderDomain, Subdomain};
 use crate::keys::DkimKeys;
-use crate::mail::DomainName;
+use crate::mail::{DomainName, Recipient};
+use crate::privacy::{OptOuts, PrivacyKey};
 use crate::rewrite::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
 use crate::settings::{Settings, Snapshot};
 use crate::token::{HostSigner, Signer};
@@ -29,6 +30,10 @@ pub struct Route {
     pub tracking: Tracking,
     /// Whose copies are left alone.
     pub excluded: Excluded,
+    /// Who has opted out of tracking.
+    pub opt_outs: Arc<OptOuts>,
+    /// What they are found with.
+    pub privacy: Arc<PrivacyKey>,
     /// Signs for the tracking host; there whenever tracking is active.
     pub signer: Option<HostSigner>,
     /// Signs what leaves.
@@ -36,6 +41,22 @@ pub struct Route {
 }
 
 impl Route {
+    /// For each recipient why their copy is left alone, if it is; empty where nobody's can be.
+    pub(super) fn left_alone(&self, recipients: &[Recipient]) -> Vec<Option<OffReason>> {
+        let Tracking::Active(policy) = &self.tracking else { return Vec::new() };
+        if self.excluded.is_empty() && self.opt_outs.is_empty() {
+            return Vec::new();
+        }
+        let reason = |recipient: &Recipient| {
+            if self.excluded.holds(&recipient.address) {
+                return Some(OffReason::ExcludedRecipient);
+            }
+            let opted_out = self.opt_outs.hold(&self.privacy, Some(&policy.domain), &recipient.address);
+            opted_out.then_some(OffReason::OptedOut)
+        };
+        recipients.iter().map(reason).collect()
+    }
+
     /// The same for a message that cannot be signed: a signature it brings is then one that we cannot replace.
     pub(super) fn without_dkim(&self) -> Self {
         let mut route = Self { dkim: None, ..self.clone() };
@@ -51,6 +72,7 @@ pub struct Routes {
     settings: Arc<Settings>,
     signer: Arc<ArcSwap<Signer>>,
     dkim: Arc<DkimKeys>,
+    privacy: Arc<PrivacyKey>,
     /// May be swapped.
     pub style: ArcSwap<Style>,
     known: Mutex<Known>,
@@ -70,9 +92,15 @@ struct Known {
 const MAX_KNOWN: usize = 10_000;
 
 impl Routes {
-    pub fn new(settings: Arc<Settings>, signer: Arc<ArcSwap<Signer>>, dkim: Arc<DkimKeys>, style: Style) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        signer: Arc<ArcSwap<Signer>>,
+        dkim: Arc<DkimKeys>,
+        privacy: Arc<PrivacyKey>,
+        style: Style,
+    ) -> Self {
         let (known, unusable) = (Mutex::default(), Mutex::default());
-        Self { settings, signer, dkim, style: ArcSwap::from_pointee(style), known, unusable }
+        Self { settings, signer, dkim, privacy, style: ArcSwap::from_pointee(style), known, unusable }
     }
 
     /// The route for mail whose From header names `domain`.
@@ -109,7 +137,9 @@ impl Routes {
             Tracking::Active(policy) => settings.domains.get(&policy.domain).map(|domain| domain.excluded.clone()),
             Tracking::Off(_) => None,
         };
-        let route = Arc::new(Route { tracking, excluded: excluded.unwrap_or_default(), signer, dkim });
+        let (excluded, opt_outs) = (excluded.unwrap_or_default(), Arc::clone(&settings.opt_outs));
+        let privacy = Arc::clone(&self.privacy);
+        let route = Arc::new(Route { tracking, excluded, opt_outs, privacy, signer, dkim });
         known.routes.insert(name.into(), Arc::clone(&route));
         route
     }

@@ -31,20 +31,39 @@ pub(super) fn destination(
     if malformed {
         return Err((SkipReason::MalformedUrl, text));
     }
-    let url = if acceptable_destination(text.as_bytes()) {
-        text
-    } else {
-        // Neither is a browser's request the value as written: it is the serialised URL.
-        let encode: &dyn Fn(&str) -> Cow<'_, [u8]> = &|query| encoding.encode(query).0;
-        match url::Url::options().encoding_override(Some(encode)).parse(&text) {
-            Ok(url) if acceptable_destination(url.as_str().as_bytes()) => url.into(),
-            _ => return Err((SkipReason::MalformedUrl, text)),
-        }
-    };
+    let url = requested(text, encoding).map_err(|text| (SkipReason::MalformedUrl, text))?;
     if host(&url).is_some_and(|host| rules.hosts.iter().any(|own| own.as_str() == host)) {
         return Err((SkipReason::OwnHost, url));
     }
     Ok(url)
+}
+
+/// The destination that the tokens of links to `url` carry, whatever the message; nothing where no link to it is ever
+/// rewritten.
+pub fn destination_of(url: &str) -> Option<String> {
+    let text = clean(url);
+    if is_web(&text) { requested(text, encoding_rs::UTF_8).ok() } else { None }
+}
+
+/// What a browser asks for; the text itself where that is nothing.
+fn requested(text: String, encoding: &'static Encoding) -> Result<String, String> {
+    if acceptable_destination(text.as_bytes()) {
+        return Ok(text);
+    }
+    // Neither is a browser's request the value as written: it is the serialised URL.
+    let encode: &dyn Fn(&str) -> Cow<'_, [u8]> = &|query| encoding.encode(query).0;
+    match url::Url::options().encoding_override(Some(encode)).parse(&text) {
+        Ok(url) if acceptable_destination(url.as_str().as_bytes()) => Ok(url.into()),
+        _ => Err(text),
+    }
+}
+
+/// `http://` or `https://` and something behind it.
+fn is_web(text: &str) -> bool {
+    let Some(scheme) = scheme(text) else { return false };
+    let web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    web && matches!(text.as_bytes()[scheme.len() + 1..],
+        [b'/', b'/', first, ..] if !matches!(first, b'/' | b'\\' | b'?' | b'#'))
 }
 
 /// WHATWG URL §4.4: C0 controls and spaces around a URL go, and tabs and line ends inside it.
@@ -63,9 +82,8 @@ fn refusal(text: &str, rules: &Rules<'_>) -> Option<SkipReason> {
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Some(SkipReason::OtherScheme);
     }
-    match text.as_bytes()[scheme.len() + 1..] {
-        [b'/', b'/', first, ..] if !matches!(first, b'/' | b'\\' | b'?' | b'#') => {}
-        _ => return Some(SkipReason::MalformedUrl),
+    if !is_web(text) {
+        return Some(SkipReason::MalformedUrl);
     }
     rules.unsubscribe.iter().any(|url| url == text).then_some(SkipReason::ListUnsubscribe)
 }

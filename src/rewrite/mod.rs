@@ -22,6 +22,7 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
+pub use link::destination_of;
 pub use policy::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking, signing_domain};
 pub use report::{LinkDetail, LinkOutcome, Note, Pixel, Report, ReportFacts, SkipReason};
 

@@ -33,8 +33,10 @@ pub enum OffReason {
     NotVerified,
     /// No browser would accept the links yet.
     NoCertificate,
-    /// All recipients are excluded from tracking.
+    /// No recipient is tracked, the first since the domain excludes them.
     ExcludedRecipient,
+    /// No recipient is tracked, the first since they have opted out.
+    OptedOut,
 }
 
 /// Scheme of the links that we write.

@@ -20,6 +20,7 @@ pub enum SkipReason {
     NotVerified,
     NoCertificate,
     ExcludedRecipient,
+    OptedOut,
     // Of a message.
     /// By a header field such as X-Trackpost-Track.
     AskedByHeader,
@@ -87,6 +88,7 @@ impl From<OffReason> for SkipReason {
             OffReason::NotVerified => Self::NotVerified,
             OffReason::NoCertificate => Self::NoCertificate,
             OffReason::ExcludedRecipient => Self::ExcludedRecipient,
+            OffReason::OptedOut => Self::OptedOut,
         }
     }
 }

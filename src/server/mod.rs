@@ -139,6 +139,8 @@ pub async fn serve_until(
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
+    let opted_out = !settings.snapshot().opt_outs.is_empty();
+    let privacy = Arc::new(keys.keys.privacy_key(opted_out).map_err(StartError::Keys)?);
     let settings = Arc::new(settings);
     let challenges = Challenges::default();
     let certificates = parts::host_certificates(&config, &keys)?;
@@ -191,7 +193,7 @@ pub async fn serve_until(
             store: Arc::clone(&store),
             events: events.clone(),
             agents: AgentList::builtin(),
-            left_alone: parts::left_alone(Arc::clone(&settings)),
+            left_alone: parts::left_alone(Arc::clone(&settings), Arc::clone(&privacy)),
             keeping: Arc::clone(&keeping),
             asked,
         },
@@ -210,6 +212,7 @@ pub async fn serve_until(
         keys: keys.clone(),
         dkim: Arc::clone(&dkim),
         dkim_turn: tokio::sync::Mutex::default(),
+        privacy: Arc::clone(&privacy),
         queue: Arc::clone(&queue),
         log: log.clone(),
         store: Arc::clone(&store),
@@ -222,7 +225,7 @@ pub async fn serve_until(
         acme::tell(&ops, hosts).await;
     }
     let style = parts::style(&config);
-    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, style);
+    let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, privacy, style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
@@ -351,5 +354,13 @@ fn served_hosts(settings: &Snapshot, grace: Duration) -> Hosts {
     let hosts = active
         .chain(removed)
         .flat_map(|(domain, state)| domain.subdomains().iter().map(move |subdomain| (subdomain.host.clone(), state)));
-    Hosts::new(hosts)
+    let hosts = Hosts::new(hosts);
+    let all = settings.domains.values().chain(settings.removed.values());
+    let senders = all.filter(|domain| settings.kills.holds_sender(&domain.name));
+    let theirs = senders.flat_map(|domain| domain.subdomains().iter().map(move |subdomain| (domain, &subdomain.host)));
+    // A host of a domain that was removed may be another's by now.
+    let still = theirs
+        .filter(|(domain, host)| domain.removed_at.is_none() || hosts.state(host.as_str()) != Some(HostState::Active));
+    let killed: Vec<_> = still.map(|(_, host)| host.clone()).collect();
+    hosts.with_kills(Arc::clone(&settings.kills), killed)
 }

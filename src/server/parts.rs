@@ -11,6 +11,7 @@ use crate::keys::TokenRing;
 use crate::mail::{Address, DomainName};
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
+use crate::privacy::PrivacyKey;
 use crate::recorder::Keeping;
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::Settings;
@@ -247,12 +248,17 @@ fn smarthosts(config: &Config) -> Result<Vec<Smarthost>, StartError> {
     made.collect()
 }
 
-/// Who gets untracked copies of a sender domain's mail.
-pub fn left_alone(settings: Arc<Settings>) -> Box<dyn Fn(&str, &Address) -> bool + Send + Sync> {
+/// Who gets untracked copies of a sender domain's mail: who is excluded or has opted out.
+pub fn left_alone(
+    settings: Arc<Settings>,
+    privacy: Arc<PrivacyKey>,
+) -> Box<dyn Fn(&str, &Address) -> bool + Send + Sync> {
     Box::new(move |domain, address| {
         let settings = settings.snapshot();
-        let known = DomainName::parse(domain).ok().and_then(|name| settings.domains.get(&name));
+        let name = DomainName::parse(domain).ok();
+        let known = name.as_ref().and_then(|name| settings.domains.get(name));
         known.is_some_and(|domain| domain.excluded.holds(address))
+            || settings.opted_out(&privacy, name.as_ref(), address)
     })
 }
 

@@ -7,7 +7,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | valid `/c/` | 302; 410 when the grace of a removed domain is over |
+//! | valid `/c/` | 302; 410 when the grace of a removed domain is over, or the link is on the kill list |
 //! | any other `/c/` on a host of ours | 404, the same for every fault |
 //! | `/o/` on a host of ours | the pixel, whatever the token |
 //! | `/.well-known/trackpost/NONCE` on a host of ours | what only we can answer, see [`crate::token::Signer::probe`] |
@@ -119,8 +119,13 @@ impl Tracker {
         let route = Route::of(&path);
         match route {
             Route::Click(token) => {
-                if let Some((click, standing)) = self.recognise(client, now, |keys, host| click(keys, host, token)) {
+                let said = self.recognise(client, now, |keys, host| click(keys, host, token));
+                if let Some((click, standing, host)) = said {
                     let Click { id, recipient, link, url } = click;
+                    if self.hosts.load().kill(host, &id, &url) {
+                        metrics::counter!("trackpost_killed_links_total").increment(1);
+                        return plain(StatusCode::GONE, "This link was switched off by its sender.\n");
+                    }
                     match standing {
                         Standing::Recorded => {
                             let kind = HitKind::Click { link, url: url.as_str().into() };
@@ -134,7 +139,7 @@ impl Tracker {
                 metrics::counter!("trackpost_token_failures_total", "kind" => "click").increment(1);
             }
             Route::Open(token) => {
-                if let Some(((id, recipient), standing)) =
+                if let Some(((id, recipient), standing, _)) =
                     self.recognise(client, now, |keys, host| open(keys, host, token))
                 {
                     if standing == Standing::Recorded {
@@ -159,14 +164,14 @@ impl Tracker {
         }
     }
 
-    /// What `verify` reads from the token on the host that was asked for, or, on `cname_target`, on the host that the
-    /// client claims: it only chooses what the MAC must be bound to, so it opens nothing.
-    fn recognise<T>(
+    /// What `verify` reads from the token, and the host that the token was made for: the one that was asked for, or, on
+    /// `cname_target`, the one that the client claims: it only chooses what the MAC must be bound to, so it opens nothing.
+    fn recognise<'a, T>(
         &self,
-        client: &Client,
+        client: &'a Client,
         now: u64,
         verify: impl Fn(&Verifier, &str) -> Option<T>,
-    ) -> Option<(T, Standing)> {
+    ) -> Option<(T, Standing, &'a str)> {
         let keys = self.verifier.load();
         let host = client.trusted_host();
         let by_cname_target = self.by_cname_target(client);
@@ -176,13 +181,13 @@ impl Tracker {
                 Some(HostState::Removed { until }) if now >= until && !by_cname_target => Standing::Gone,
                 Some(HostState::Removed { .. }) => Standing::Unrecorded,
             };
-            return Some((said, standing));
+            return Some((said, standing, host));
         }
         if !by_cname_target {
             return None;
         }
         let claimed = client.claimed_host().filter(|claimed| *claimed != host)?;
-        Some((verify(&keys, claimed)?, Standing::Unrecorded))
+        Some((verify(&keys, claimed)?, Standing::Unrecorded, claimed))
     }
 
     fn probe(&self, client: &Client, nonce: &str) -> Response {

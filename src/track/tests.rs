@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http::{Limits, serve};
+use crate::kill::{Kill, KillKind, KillList, Killed};
 use crate::token::{Signer, TokenKey, Width};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -53,12 +54,17 @@ fn open_token(host: &str) -> String {
 }
 
 fn tracker(queue: HitQueue) -> Tracker {
+    tracker_with(queue, Arc::default())
+}
+
+fn tracker_with(queue: HitQueue, kills: Arc<KillList>) -> Tracker {
     let hosts = Hosts::new([
         (name(LINKS), HostState::Active),
         (name(OTHER), HostState::Active),
         (name(REMOVED), HostState::Removed { until: u64::MAX }),
         (name(GONE), HostState::Removed { until: 1 }),
-    ]);
+    ])
+    .with_kills(kills, []);
     let signer = Arc::new(ArcSwap::from_pointee(Signer::new(&key())));
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(&[key()])));
     Tracker::new(signer, verifier, Arc::new(ArcSwap::from_pointee(hosts)), queue, name(TARGET), Challenges::default())
@@ -72,6 +78,10 @@ struct Site {
 }
 
 async fn site(trusted: &[&str]) -> Site {
+    site_with(trusted, Arc::default()).await
+}
+
+async fn site_with(trusted: &[&str], kills: Arc<KillList>) -> Site {
     let (queue, writer) = hits(DEFAULT_PLACES);
     let (down, shutdown) = watch::channel(false);
     let written = Arc::new(Mutex::new(Vec::new()));
@@ -84,7 +94,7 @@ async fn site(trusted: &[&str]) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-    tokio::spawn(serve(listener, None, Limits::default(), trusted, Arc::new(tracker(queue)), shutdown));
+    tokio::spawn(serve(listener, None, Limits::default(), trusted, Arc::new(tracker_with(queue, kills)), shutdown));
     Site { address, down, writer, written }
 }
 
@@ -362,6 +372,37 @@ async fn cname_target_redirects_for_ever_unrecorded() {
             assert_eq!(open.status, 200);
         }
         assert_eq!(site.recorded().await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_link_is_gone_and_leaves_no_trace() {
+    let message = QueueId::from_bytes([5; 16]).to_string();
+    for (kind, value) in [(KillKind::Message, &*message), (KillKind::Link, URL), (KillKind::Domain, "example.com")] {
+        let mut kills = KillList::default();
+        kills.insert(Kill::parse(kind, value).unwrap(), Killed { id: uuid::Uuid::nil(), added_at: 1 });
+        let site = site_with(&[], Arc::new(kills)).await;
+        for host in [LINKS, OTHER, UNKNOWN, REMOVED, GONE] {
+            let path = format!("/c/{}", click_token(host));
+            let (get, head) = (site.get(host, &path).await, site.ask("HEAD", host, &path, "").await);
+            assert_eq!((get.status, get.header("location")), (410, None), "{kind} {host}");
+            assert_eq!(get.body, b"This link was switched off by its sender.\n", "{kind} {host}");
+            assert_eq!(get.header("cache-control"), Some("no-store"));
+            assert_eq!(get.header("x-robots-tag"), Some("noindex"));
+            assert_eq!(get.header("content-type"), Some("text/plain; charset=utf-8"));
+            assert_eq!((head.status, head.lasting(), &*head.body), (410, get.lasting(), &b""[..]), "{kind} {host}");
+            let forwarded = format!("X-Forwarded-Host: {host}\r\n");
+            assert_eq!(site.ask("GET", TARGET, &path, &forwarded).await.body, get.body, "{kind} {host}");
+        }
+        // What is not signed is no link, killed or not.
+        assert_eq!(site.get(LINKS, "/c/x").await.status, 404);
+        let other = site.get(LINKS, &format!("/c/{}", click_to(LINKS, "https://example.net/"))).await;
+        assert_eq!(other.status, if kind == KillKind::Message { 410 } else { 302 }, "{kind}");
+        let pixel = site.get(LINKS, &format!("/o/{}.gif", open_token(LINKS))).await;
+        assert_eq!((pixel.status, &*pixel.body), (200, &PIXEL[..]));
+        let recorded = site.recorded().await;
+        assert_eq!(recorded.iter().filter(|hit| hit.kind == HitKind::Open).count(), 1);
+        assert_eq!(recorded.len(), if kind == KillKind::Message { 1 } else { 2 });
     }
 }
 

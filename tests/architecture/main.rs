@@ -21,8 +21,9 @@ const ROWS: &[(&str, &[&str])] = &[
     ("settings", &["settings", "health"]),
     ("state", &["queue", "store"]),
     ("files and clock", &["spool", "keys", "config", "clock"]),
+    ("core", &["kill"]),
     ("core", &["rewrite", "dsn"]),
-    ("core", &["smtp", "mime", "token", "domain", "event", "retry"]),
+    ("core", &["smtp", "mime", "token", "domain", "event", "retry", "privacy"]),
     ("core", &["mail"]),
 ];
 

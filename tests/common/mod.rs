@@ -20,7 +20,7 @@ pub use knot::Knot;
 pub use mail::{HOST, crlf, html, links, pixel, plain, without_received};
 pub use relay::{Ran, Relay, Setup, trackpost};
 pub use smarthost::{At, Do, Gate, Smarthost, Taken};
-pub use web::{FIREFOX, get, request};
+pub use web::{FIREFOX, ask_api, get, request};
 
 use std::thread;
 use std::time::{Duration, Instant};

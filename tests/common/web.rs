@@ -1,6 +1,7 @@
 //! What browsers and scanners ask of the tracking host.
 
 use super::DEADLINE;
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -24,10 +25,22 @@ impl Answer {
 /// Asks the relay at `address` for `url`, whose host is looked up nowhere.
 pub fn request(address: SocketAddr, method: &str, url: &str, agent: &str) -> Answer {
     let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("http://HOST/PATH");
+    exchange(address, method, &format!("/{path}"), &format!("Host: {host}\r\nUser-Agent: {agent}\r\n"), "")
+}
+
+/// Asks the API; the status and what it says. Without a `body`, nothing is sent.
+pub fn ask_api(address: SocketAddr, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let length = body.len();
+    let head = format!("Host: {address}\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n");
+    let answer = exchange(address, method, path, &head, &body);
+    (answer.status, serde_json::from_slice(&answer.body).expect("the API answers JSON"))
+}
+
+fn exchange(address: SocketAddr, method: &str, target: &str, head: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the tracking host takes connections");
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let lines =
-        format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n");
+    let lines = format!("{method} {target} HTTP/1.1\r\n{head}Connection: close\r\n\r\n{body}");
     stream.write_all(lines.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the answer comes in time");

@@ -11,6 +11,9 @@ WORDS = {
     "tracking_subdomain": ("links", "Click.mail", "t"), "tls": ("enforced", "OPPORTUNISTIC"), "region": ("eu-west-1",),
     "excluded_recipients": (["ada@example.net", "@example.org"],), "permission": ("sending_access", "full_access"),
 }
+KILLS = (
+    ("message", "01a20be1-7252-70f9-aff9-876b58905e9a"), ("link", "https://example.net/offer"), ("domain", "evil.test"),
+)
 
 
 @schemathesis.hook
@@ -21,4 +24,6 @@ def map_body(context, body):
     better = {name: values[number % len(values)] for name, values in WORDS.items() if name in body}
     if context.operation.path == "/domains" and isinstance(body.get("name"), str):
         better["name"] = f"made{next(NAMES)}.example.com"
+    if context.operation.path == "/kill-list":
+        better |= dict(zip(("type", "value"), KILLS[number // 2 % len(KILLS)]))
     return body | better

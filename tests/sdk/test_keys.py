@@ -73,6 +73,9 @@ class Permissions(Keys):
                 ("PATCH", path, {"open_tracking": False}), ("POST", f"{path}/verify", None), ("DELETE", path, None),
                 ("GET", "/api-keys", None), ("POST", "/api-keys", {"name": "more"}),
                 ("DELETE", f"/api-keys/{UNKNOWN}", None), ("GET", "/emails", None), ("GET", f"/emails/{UNKNOWN}", None),
+                ("GET", "/kill-list", None), ("POST", "/kill-list", {"type": "domain", "value": "example.net"}),
+                ("DELETE", f"/kill-list/{UNKNOWN}", None), ("POST", "/opt-outs", {"email": "ada@example.net"}),
+                ("GET", "/opt-outs?email=ada@example.net", None), ("DELETE", "/opt-outs?email=ada@example.net", None),
             ):
                 self.refused(key, 401, "restricted_api_key", method, where, value)
         self.assertEqual(self.state(), before)

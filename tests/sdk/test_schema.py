@@ -29,7 +29,7 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "250"))
 SEED = os.environ.get("SEED", "20261124")
 DEADLINE = 60 + 6 * EXAMPLES
 HOOKS = pathlib.Path(__file__).resolve().with_name("schema_hooks.py")
-DOMAINS, KEYS, MAILS = 120, 60, 20
+DOMAINS, KEYS, MAILS, KILLS = 120, 60, 20, 60
 
 
 class Schema(unittest.TestCase):
@@ -56,22 +56,26 @@ class Schema(unittest.TestCase):
 
         def key(number):
             return self.api(201, "POST", "/api-keys", {"name": f"schema {number}"})["id"]
+        def kill(number):
+            return self.api(201, "POST", "/kill-list", {"type": "domain", "value": f"killed{number}.example"})["id"]
         with ThreadPoolExecutor(4) as pool:
             return {kind: list(pool.map(make, range(count))) for kind, make, count in
-                    (("domains", domain, DOMAINS), ("keys", key, KEYS), ("emails", mail, MAILS))}
+                    (("domains", domain, DOMAINS), ("keys", key, KEYS), ("emails", mail, MAILS), ("kills", kill, KILLS))}
 
     def configuration(self, ids):
         """What is removed is not asked for elsewhere, so that both go on finding something."""
         dictionaries = {
             "kept_domains": ids["domains"][::2], "lost_domains": ids["domains"][1::2], "kept_keys": ids["keys"][::2],
-            "lost_keys": ids["keys"][1::2], "emails": ids["emails"],
+            "lost_keys": ids["keys"][1::2], "emails": ids["emails"], "kills": ids["kills"],
         }
         operations = [
             ("GET PATCH POST", "/domains/", {"path.id": "kept_domains"}),
             ("DELETE", "/domains/", {"path.id": "lost_domains"}), ("PATCH", "/api-keys/", {"path.id": "kept_keys"}),
             ("DELETE", "/api-keys/", {"path.id": "lost_keys"}), ("GET", "/emails/", {"path.id": "emails"}),
             ("POST", "/api-keys$", {"body.domain_id": "kept_domains"}),
-            ("GET", "/domains$", {"query.after": "kept_domains"}),
+            ("GET", "/domains$", {"query.after": "kept_domains"}), ("DELETE", "/kill-list/", {"path.id": "kills"}),
+            ("POST", "/opt-outs$", {"body.domain_id": "kept_domains"}),
+            ("GET DELETE", "/opt-outs$", {"query.domain_id": "kept_domains"}),
         ]
         lines = [f"hooks = {json.dumps(HOOKS.stem)}"]
         for name, values in dictionaries.items():

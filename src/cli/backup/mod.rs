@@ -1,4 +1,5 @@
-//! `trackpost backup` and `trackpost restore`: configuration, keys, and the settings (domains, API keys, switches).
+//! `trackpost backup` and `trackpost restore`: configuration, keys, and the settings (domains, API keys, switches, the
+//! kill list, opt-outs).
 //!
 //! Not in a backup, on purpose: queued mail and history. An old copy of the queue, put back beside a smarthost that has
 //! taken mail since, would send that mail again.

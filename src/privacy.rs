@@ -1,0 +1,186 @@
+//! Recipients who have opted out of tracking, kept as keyed hashes of their addresses.
+//!
+//! Owns: how an address is hashed, and the set of hashes. No address can be read from it, and without the key none can
+//! be guessed; so an opt-out may stay when everything else about its recipient is erased. The key is a file of its
+//! own, which [`crate::keys`] reads.
+
+use crate::mail::{Address, DomainName};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::collections::HashMap;
+use std::fmt;
+use uuid::Uuid;
+
+/// The key of the hashes. HMAC-SHA256 (RFC 2104), its state kept.
+#[derive(Clone)]
+pub struct PrivacyKey(Hmac<Sha256>);
+
+/// The keyed hash of an address, for mail of one sender domain or of all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OptOut([u8; 32]);
+
+/// Opt-outs there may be, so that settings stay small enough for a backup.
+pub const MAX_OPT_OUTS: usize = 250_000;
+
+impl PrivacyKey {
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let keyed = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
+        Self(keyed.chain_update("trackpost opt-out 1\0"))
+    }
+
+    /// The opt-out of `address` from mail of `domain`, or of all domains. Case does not matter, nor how an
+    /// internationalised domain is written.
+    pub fn opt_out(&self, domain: Option<&DomainName>, address: &Address) -> OptOut {
+        let scope = domain.map_or("", DomainName::as_str);
+        let local = address.local().to_lowercase();
+        let host = address.domain().map(|text| match DomainName::parse(text) {
+            Ok(name) => name.to_string(),
+            Err(_) => text.to_lowercase(),
+        });
+        let mac = self.0.clone().chain_update(scope).chain_update([0]).chain_update(local).chain_update("@");
+        let mac = mac.chain_update(host.unwrap_or_default());
+        OptOut(mac.finalize().into_bytes().into())
+    }
+}
+
+impl OptOut {
+    /// What [`fmt::Display`] has written: 64 hex digits in lower case.
+    pub fn parse(hex: &str) -> Option<Self> {
+        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// A name to speak of it: a UUIDv8 (RFC 9562 §5.8) of the first bytes of the hash.
+    pub fn id(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+}
+
+impl fmt::Display for OptOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for OptOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// All opt-outs, each with the milliseconds since 1970 at which it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OptOuts(HashMap<OptOut, u64>);
+
+impl OptOuts {
+    /// Whether `address` has opted out of mail of `domain`, or of all. Costs nothing while nobody has, else two HMACs.
+    pub fn hold(&self, key: &PrivacyKey, domain: Option<&DomainName>, address: &Address) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let held = |scope| self.0.contains_key(&key.opt_out(scope, address));
+        held(None) || domain.is_some_and(|domain| held(Some(domain)))
+    }
+
+    /// When it was given.
+    pub fn get(&self, opt_out: &OptOut) -> Option<u64> {
+        self.0.get(opt_out).copied()
+    }
+
+    pub fn insert(&mut self, opt_out: OptOut, created_at: u64) {
+        self.0.insert(opt_out, created_at);
+    }
+
+    pub fn remove(&mut self, opt_out: &OptOut) {
+        self.0.remove(opt_out);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (OptOut, u64)> {
+        self.0.iter().map(|(opt_out, at)| (*opt_out, *at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn name(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn one_address_has_one_hash_however_it_is_written() {
+        let key = PrivacyKey::new(&[7; 32]);
+        let hash = |text: &str| key.opt_out(None, &address(text));
+        for (one, other, same) in [
+            ("ada@example.net", "Ada@EXAMPLE.net", true),
+            ("Ünal@bücher.example", "ünal@XN--bcher-kva.example", true),
+            ("ada@[192.0.2.1]", "ADA@[192.0.2.1]", true),
+            ("postmaster", "Postmaster", true),
+            ("ada@example.net", "ada@example.org", false),
+            ("ada@example.net", "ada+news@example.net", false),
+        ] {
+            assert_eq!(hash(one) == hash(other), same, "{one} {other}");
+        }
+        let ada = address("ada@example.net");
+        let of = |scope: &str| key.opt_out(Some(&name(scope)), &ada);
+        assert_ne!(of("example.com"), of("example.org"));
+        assert_ne!(of("example.com"), key.opt_out(None, &ada));
+        assert_ne!(PrivacyKey::new(&[8; 32]).opt_out(None, &ada), key.opt_out(None, &ada));
+    }
+
+    #[test]
+    fn it_is_read_back_from_its_digits() {
+        let opt_out = PrivacyKey::new(&[7; 32]).opt_out(None, &address("ada@example.net"));
+        let text = opt_out.to_string();
+        assert_eq!(OptOut::parse(&text), Some(opt_out));
+        assert_eq!((opt_out.id().get_version_num(), opt_out.id()), (8, OptOut::parse(&text).unwrap().id()));
+        for bad in [&text[1..], &text.to_uppercase(), &format!("+{}", &text[1..]), ""] {
+            assert_eq!(OptOut::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_has_opted_out_of_what() {
+        let key = PrivacyKey::new(&[7; 32]);
+        let (shop, other) = (name("shop.example"), name("other.example"));
+        let mut all = OptOuts::default();
+        assert!(!all.hold(&key, Some(&shop), &address("ada@example.net")));
+        all.insert(key.opt_out(None, &address("ada@example.net")), 1);
+        all.insert(key.opt_out(Some(&shop), &address("grace@example.net")), 2);
+        for (domain, who, want) in [
+            (Some(&shop), "ADA@example.net", true),
+            (None, "ada@example.net", true),
+            (Some(&shop), "grace@example.net", true),
+            (Some(&other), "grace@example.net", false),
+            (None, "grace@example.net", false),
+            (Some(&shop), "alan@example.net", false),
+        ] {
+            assert_eq!(all.hold(&key, domain, &address(who)), want, "{who} {domain:?}");
+        }
+        assert_eq!(all.get(&key.opt_out(Some(&shop), &address("grace@example.net"))), Some(2));
+        all.remove(&key.opt_out(None, &address("ada@example.net")));
+        assert!(!all.hold(&key, Some(&shop), &address("ada@example.net")));
+    }
+}
