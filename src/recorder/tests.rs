@@ -211,8 +211,9 @@ async fn what_is_past_its_time_is_forgotten_first_the_traces_and_then_all() {
     let (log, _) = Log::open(Options::new(dir.path())).unwrap();
     some_mail(&log).await;
     let traces = Keeping { traces: Duration::from_secs(1), ..FOREVER };
-    let store =
-        folded(dir.path(), &log, traces, async |_| tokio::time::sleep(Duration::from_millis(1_500)).await).await;
+    drop(folded(dir.path(), &log, FOREVER, nothing).await);
+    let a_turn = async |_: &mpsc::Sender<Forget>| tokio::time::sleep(Duration::from_millis(500)).await;
+    let store = folded(dir.path(), &log, traces, a_turn).await;
     let (seen, _) = store::seen(&store, &id(1), 0).unwrap().unwrap();
     assert_eq!(seen.entries.len(), 4);
     // The hits lie in the past of this machine's clock.
