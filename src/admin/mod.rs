@@ -224,7 +224,8 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
             // What has just left the queue is in the history some tenths of a second later.
             while ops.queue.settled(&id).is_some() && Instant::now() < end {
                 match ops::queue_show(ops, &id) {
-                    Err(OpError::UnknownMessage(_)) => tokio::time::sleep(HISTORY_PATIENCE / 40).await,
+                    // The report comes with the history.
+                    Ok(shown) if shown.report.is_none() => tokio::time::sleep(HISTORY_PATIENCE / 40).await,
                     other => return Ok(json!(other?)),
                 }
             }
