@@ -230,34 +230,35 @@ pub async fn serve_until(
         config.tracking.cname_target.clone(),
         challenges.clone(),
     ));
-    let proxies: Arc<[ipnet::IpNet]> = config.tracking.trusted_proxies.clone().into();
+    let before = parts::before_tracking(&config);
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
-        let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
+        let (tracker, before, stop) = (Arc::clone(&tracker), before.clone(), accepting.clone());
         let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-        fronts.spawn(async move { http::serve(socket, None, limits, proxies, tracker, stop).await });
+        fronts.spawn(async move { http::serve(socket, None, limits, before, tracker, stop).await });
     }
     if let Some(hosts) = &certificates {
         let tls = Arc::new(ServerTls::of_hosts(Arc::clone(hosts)).map_err(|e| StartError::Rustls(e.to_string()))?);
         for socket in secure_web {
             tracing::info!(address = %shown(&socket), "tracking host listens over TLS");
-            let (tracker, proxies) = (Arc::new(Secure(Arc::clone(&tracker))), Arc::clone(&proxies));
+            let (tracker, before) = (Arc::new(Secure(Arc::clone(&tracker))), before.clone());
             let (tls, stop) = (Some(Arc::clone(&tls)), accepting.clone());
             let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-            fronts.spawn(async move { http::serve(socket, tls, limits, proxies, tracker, stop).await });
+            fronts.spawn(async move { http::serve(socket, tls, limits, before, tracker, stop).await });
         }
     }
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     tracing::info!(address = %shown(&api_socket), "API listens");
     let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
-    let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());
+    let before = http::Fronts { trusted_proxies: config.api.trusted_proxies.clone().into(), ..http::Fronts::default() };
+    let stop = accepting.clone();
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;
     if let Some(tls) = api_tls.clone() {
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, proxies, api, stop).await });
+    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, before, api, stop).await });
     if let Some(hosts) = certificates {
         parts::keep_certificates(&config, &ops, hosts, challenges, &mut fronts, accepting.clone())?;
     }

@@ -5,6 +5,7 @@ use super::StartError;
 use crate::acme;
 use crate::config::{self, Config};
 use crate::domain::{Demand, Expected};
+use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::TokenRing;
@@ -63,6 +64,14 @@ pub fn keep_certificates(
 pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
     let files = config.api.certificate.as_ref();
     files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
+}
+
+/// What stands before the tracking listeners.
+pub fn before_tracking(config: &Config) -> http::Fronts {
+    http::Fronts {
+        trusted_proxies: config.tracking.trusted_proxies.clone().into(),
+        balancers: config.tracking.proxy_protocol.clone().into(),
+    }
 }
 
 /// What the configuration says of domains.
