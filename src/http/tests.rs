@@ -306,7 +306,7 @@ async fn a_balancer_says_who_its_client_is() {
     stream.write_all(&ask).await.unwrap();
     assert!(rest(&mut stream).await.contains("192.0.2.7 links.example.com /a"));
     let version_1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n";
-    for bad in [&b""[..], &version_1[..], &from_client(7)[..13], &from_client(7)[..20]] {
+    for bad in [&b""[..], &version_1[..], &from_client(7)[..13]] {
         assert_eq!(site.say(&[bad, &ask].concat()).await, "", "{bad:?}");
     }
     // Who sends no header gets no answer, and is not waited for.

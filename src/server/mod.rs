@@ -134,6 +134,8 @@ pub async fn serve_until(
     tracing::info!(queued = recovered.messages.len(), took_ms = recovered.took.as_millis() as u64, "log recovered");
     let keys = TokenRing::open(&config.data_dir).map_err(StartError::Keys)?;
     let (settings, unreadable) = Settings::new(log.clone(), &recovered.settings);
+    // What is not known for certain to be nobody's stays.
+    let all_known = unreadable.is_empty() && recovered.bad_records == 0 && !recovered.settings.is_empty();
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
@@ -198,6 +200,9 @@ pub async fn serve_until(
         rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
     let dkim = Arc::new(DkimKeys::new(&config.data_dir));
+    if all_known {
+        parts::sweep_dkim(&dkim, &settings.snapshot());
+    }
     let ops = Arc::new(Ops {
         settings: Arc::clone(&settings),
         keys: keys.clone(),
