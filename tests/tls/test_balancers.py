@@ -37,14 +37,11 @@ def recorded(server, agent):
     text = bytes([len(agent)]) + agent.encode()
 
     def seen():
-        found = []
-        for file in (server.data / "spool").rglob("*"):
-            log = file.read_bytes() if file.is_file() else b""
-            found += [log[:at] for at in range(len(log)) if log.startswith(text, at)] if text in log else []
-        return found
+        return [before for log in (server.data / "log").glob("*.log") for before in log.read_bytes().split(text)[:-1]]
 
-    (before,) = until(f"the hit of {agent}", seen)
-    for kind, octets in ((0, 4), (1, 16)):
+    (before,) = until(f"the hit of {agent}", seen, 10)
+    # The longer one first: what stands before an IPv4 address is text and a time, and is no 1 there.
+    for kind, octets in ((1, 16), (0, 4)):
         if before[-octets - 1] == kind:
             return str(ipaddress.ip_address(before[-octets:]))
     raise AssertionError(before[-20:])
@@ -113,11 +110,10 @@ class ByHand(Files):
         try:
             with socket.create_connection(("127.0.0.1", port), handshake.TIMEOUT, (source, 0)) as plain:
                 plain.sendall(begin)
-                connection = plain
-                if secure:
-                    connection = handshake.trusting(self.root).wrap_socket(plain, server_hostname=HOST)
-                connection.sendall("\r\n".join([*lines, "", ""]).encode())
-                seen = handshake.read(connection)
+                opened = handshake.trusting(self.root).wrap_socket(plain, server_hostname=HOST) if secure else plain
+                with opened as connection:
+                    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+                    seen = handshake.read(connection)
                 return handshake.parse(seen).status if seen else None
         except OSError:
             return None
