@@ -425,7 +425,7 @@ mod tests {
         let ordering = std::sync::atomic::Ordering::SeqCst;
         for n in 1..=100u64 {
             let count = Arc::clone(&done);
-            let then: Then = Box::new(move || drop(count.fetch_add(1, ordering)));
+            let then: Then = Box::new(move || _ = count.fetch_add(1, ordering));
             let change =
                 settings.change_then(|_| Ok::<_, AppendError>((vec![Change::QueueHeld(n % 2 == 0)], (), Some(then))));
             let mut change = Box::pin(change);
@@ -438,7 +438,7 @@ mod tests {
         settings.change_then(|_| Ok::<_, AppendError>((vec![], (), Some(nothing)))).await.unwrap();
         log.close();
         let count = Arc::clone(&done);
-        let then: Then = Box::new(move || drop(count.fetch_add(1, ordering)));
+        let then: Then = Box::new(move || _ = count.fetch_add(1, ordering));
         let failed = settings.change_then(|_| Ok::<_, AppendError>((vec![Change::QueueHeld(true)], (), Some(then))));
         assert!(failed.await.is_err() && done.load(ordering) == 100, "nor where it could not be written");
     }

@@ -300,8 +300,7 @@ impl Standing {
 pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
     let now = clock::unix_ms();
     let grace = ops.terms.load().removed_domain_grace;
-    let removed = ops
-        .settings
+    ops.settings
         .change_then(|settings| {
             let domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
             let name = domain.name.clone();
@@ -318,8 +317,7 @@ pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
             let changes = dropped.into_iter().chain(kept).chain([Change::DropDomain(name)]).collect();
             Ok::<_, OpError>((changes, text, Some(dkim::removal_of_all(ops, &domain))))
         })
-        .await;
-    removed
+        .await
 }
 
 /// A duration as people say it, in the largest unit that leaves nothing out.
