@@ -409,7 +409,8 @@ class Litter(Case):
         ground.signed()
         files = self.key_files(ground)
         ground.server.kill()
-        shutil.rmtree(ground.folder / "relay/data/log")
+        for gone in ("log", "store"):
+            shutil.rmtree(ground.folder / "relay/data" / gone)
         ground.server.token = None
         ground.server.start()
         self.assertEqual((len(files), self.key_files(ground)), (1, files))
