@@ -58,7 +58,7 @@
 //!
 //! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`] → [`queue`], [`store`] → [`spool`],
 //! [`keys`], [`config`], [`clock`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
-//! import each other but for [`intake`] and [`http`]: they meet through records and a wake-up. The core has no tokio,
+//! import each other but for [`intake`], [`http`], [`tls`] and [`proxy_header`]: they meet through records and a wake-up. The core has no tokio,
 //! no files, no clock and no dice; the time and random bytes are arguments. `tests/architecture` holds all of this by
 //! reading every path in `src`.
 //!
@@ -81,6 +81,7 @@
 //! | [`settings`] | domains, API keys and switches: a snapshot that mail and clicks read |
 //! | [`ops`] | one function per change of state, for whoever asks |
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
+//! | [`proxy_header`] | what a load balancer says of its client, before mail and before HTTP |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
 //! | [`tls`], [`acme`] | certificates from files, taken anew when they change, and one for each tracking host; how they are ordered |
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
@@ -123,6 +124,7 @@ pub mod http;
 pub mod inbound;
 pub mod intake;
 pub mod outbound;
+pub mod proxy_header;
 pub mod recorder;
 pub mod tls;
 pub mod track;

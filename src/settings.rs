@@ -165,6 +165,8 @@ struct Held {
 }
 
 type Derive = Box<dyn Fn(&Snapshot) + Send + Sync>;
+/// What follows from a change. Quickly done: others wait for it.
+pub type Then = Box<dyn FnOnce() + Send>;
 
 const OFF: &str = "tracking-off";
 const HELD: &str = "queue-held";
@@ -213,9 +215,18 @@ impl Settings {
         &self,
         decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
+        self.change_then(|settings| decide(settings).map(|(changes, value)| (changes, value, None))).await
+    }
+
+    /// As [`Self::change`], with something to be done once it is in force: before the next change is decided, and also
+    /// where who asked has gone. It is not done where nothing changes or the log cannot be written.
+    pub async fn change_then<T, E: From<AppendError>>(
+        &self,
+        decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T, Option<Then>), E>,
+    ) -> Result<T, E> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut next = Snapshot::clone(&self.held.current.load());
-        let (changes, value) = decide(&next)?;
+        let (changes, value, then) = decide(&next)?;
         let mut durable = Vec::with_capacity(changes.len());
         for change in &changes {
             let (key, value) = encode(change);
@@ -238,6 +249,9 @@ impl Settings {
             }
             held.current.store(Arc::new(next));
             held.changed.send_replace(version);
+            if let Some(then) = then {
+                then();
+            }
             Ok::<_, AppendError>(())
         });
         written.await.unwrap_or(Err(AppendError::Closed))?;
@@ -470,6 +484,33 @@ mod tests {
         assert!(!gone.reaches(&domain) && gone.sends_for(Some(&name), None));
         assert!(!gone.sends_for(Some(&name), Some(&domain)), "somebody else has set it up since");
         assert!(!serde_json::to_string(&gone).unwrap().contains("\"domain\""));
+    }
+
+    #[tokio::test]
+    async fn what_follows_from_a_change_is_done_though_who_asked_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, recovered) = Log::open(crate::spool::Options::new(dir.path())).unwrap();
+        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+        let done = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let ordering = std::sync::atomic::Ordering::SeqCst;
+        for n in 1..=100u64 {
+            let count = Arc::clone(&done);
+            let then: Then = Box::new(move || _ = count.fetch_add(1, ordering));
+            let change =
+                settings.change_then(|_| Ok::<_, AppendError>((vec![Change::QueueHeld(n % 2 == 0)], (), Some(then))));
+            let mut change = Box::pin(change);
+            assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(change.as_mut().poll(cx).is_pending())).await);
+            drop(change);
+            let seen = settings.change(|_| Ok::<_, AppendError>((vec![], done.load(ordering)))).await.unwrap();
+            assert_eq!(seen, n, "before the next change is decided");
+        }
+        let nothing: Then = Box::new(|| unreachable!("nothing has changed"));
+        settings.change_then(|_| Ok::<_, AppendError>((vec![], (), Some(nothing)))).await.unwrap();
+        log.close();
+        let count = Arc::clone(&done);
+        let then: Then = Box::new(move || _ = count.fetch_add(1, ordering));
+        let failed = settings.change_then(|_| Ok::<_, AppendError>((vec![Change::QueueHeld(true)], (), Some(then))));
+        assert!(failed.await.is_err() && done.load(ordering) == 100, "nor where it could not be written");
     }
 
     #[tokio::test]

@@ -44,7 +44,14 @@ pub enum Request {
     DomainRemove(String),
     DomainShow(String),
     DomainList,
-    DkimRotate(String),
+    DkimRotate {
+        name: String,
+        force: bool,
+    },
+    DkimForget {
+        name: String,
+        selector: String,
+    },
     DkimImport {
         name: String,
         import: DkimImport,
@@ -209,7 +216,12 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::DomainRemove(name) => json!(ops::domain_remove(ops, ops::domain_id(ops, &name)?).await?),
         Request::DomainShow(name) => json!(ops::domain_show(ops, ops::domain_id(ops, &name)?)?),
         Request::DomainList => json!(ops::domain_list(ops)),
-        Request::DkimRotate(name) => json!(ops::dkim_rotate(ops, ops::domain_id(ops, &name)?).await?),
+        Request::DkimRotate { name, force } => {
+            json!(ops::dkim_rotate(ops, ops::domain_id(ops, &name)?, force).await?)
+        }
+        Request::DkimForget { name, selector } => {
+            json!(ops::dkim_forget(ops, ops::domain_id(ops, &name)?, &selector).await?)
+        }
         Request::DkimImport { name, import } => {
             json!(ops::dkim_import(ops, ops::domain_id(ops, &name)?, import).await?)
         }

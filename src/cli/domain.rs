@@ -95,6 +95,10 @@ pub enum Dkim {
     /// Make another key; it signs once its record is verified, the one before it until then
     Rotate {
         name: String,
+        /// Although the record of the key made last is still awaited, or the key whose selector it takes signed until
+        /// lately
+        #[arg(long)]
+        force: bool,
         #[arg(long)]
         json: bool,
     },
@@ -107,6 +111,16 @@ pub enum Dkim {
         /// Under which it is published, or is to be; trackpost or trackpost2 if not given
         #[arg(long)]
         selector: Option<String>,
+        /// As with rotate
+        #[arg(long)]
+        force: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an earlier key, which no mail on its way is signed with any more; its record may go then
+    Forget {
+        name: String,
+        selector: String,
         #[arg(long)]
         json: bool,
     },
@@ -135,16 +149,19 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         }
         Command::Show { name, json } => ask(file, &Request::DomainShow(name), |answer| show(answer, json)),
         Command::List { json } => ask(file, &Request::DomainList, |answer| list(answer, json)),
-        Command::Dkim(Dkim::Rotate { name, json }) => {
-            ask(file, &Request::DkimRotate(name), |answer| show(answer, json))
+        Command::Dkim(Dkim::Rotate { name, force, json }) => {
+            ask(file, &Request::DkimRotate { name, force }, |answer| show(answer, json))
         }
-        Command::Dkim(Dkim::Import { name, key, selector, json }) => match std::fs::read_to_string(&key) {
+        Command::Dkim(Dkim::Import { name, key, selector, force, json }) => match std::fs::read_to_string(&key) {
             Ok(pem) => {
-                let import = DkimImport { pem, selector };
+                let import = DkimImport { pem, selector, force };
                 ask(file, &Request::DkimImport { name, import }, |answer| show(answer, json))
             }
             Err(e) => fail(&format!("{}: {e}", key.display())),
         },
+        Command::Dkim(Dkim::Forget { name, selector, json }) => {
+            ask(file, &Request::DkimForget { name, selector }, |answer| show(answer, json))
+        }
         Command::Remove { name, json } => {
             ask(file, &Request::DomainRemove(name), |answer| match (json, answer.as_str()) {
                 (false, Some(text)) => println!("{text}"),

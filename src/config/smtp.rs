@@ -133,7 +133,7 @@ fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -
         auth: l.value("auth", one_of(&auth), ListenerAuth::None),
         trusted_networks: l.list("trusted_networks", network, loopback()),
         bare_newline: l.value("bare_newline", one_of(&newline), BareNewline::Reject),
-        proxy_protocol: l.list("proxy_protocol", network, []),
+        proxy_protocol: read_balancers(l),
     };
     bound.claim(l, "address", &[listener.address]);
     l.warn(
@@ -167,10 +167,6 @@ fn keep_closed(l: &mut Section<'_>, listener: &Listener) {
         let message = format!("trusts {wide}, which holds strangers: an open relay is not started");
         l.refuse(true, &["trusted_networks"], message);
     }
-    if let Some(wide) = too_wide(&listener.proxy_protocol) {
-        let message = format!("{wide} holds strangers, who could then claim any client address");
-        l.refuse(true, &["proxy_protocol"], message);
-    }
     l.refuse(
         reachable && auth && listener.tls == ListenerTls::None,
         &["auth", "address", "tls", "proxy_protocol"],
@@ -182,6 +178,16 @@ fn keep_closed(l: &mut Section<'_>, listener: &Listener) {
 fn loopback() -> [IpNet; 2] {
     let v4 = ipnet::Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
     [IpNet::V4(v4), IpNet::V6(ipnet::Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128))]
+}
+
+/// `proxy_protocol`: load balancers that name their clients.
+pub(super) fn read_balancers(s: &mut Section<'_>) -> Vec<IpNet> {
+    let balancers = s.list("proxy_protocol", network, []);
+    if let Some(wide) = too_wide(&balancers) {
+        let message = format!("{wide} holds strangers, who could then claim any client address");
+        s.refuse(true, &["proxy_protocol"], message);
+    }
+    balancers
 }
 
 /// `certificate_file` and `key_file`, of which neither goes without the other.

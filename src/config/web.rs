@@ -2,7 +2,7 @@
 
 use super::reach::{Bound, is_reachable, too_wide};
 use super::section::Section;
-use super::smtp::{CertificateFiles, read_certificate};
+use super::smtp::{CertificateFiles, read_balancers, read_certificate};
 use super::value::{address, domain, domain_suffix, duration, network, number, one_of, socket_address, web_address};
 use crate::mail::{Address, DomainName};
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ pub struct Tracking {
     pub link_port: u16,
     /// Peers whose X-Forwarded-For and X-Forwarded-Host count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Load balancers, which name the client in a PROXY header; if there are any, all others are refused.
+    pub proxy_protocol: Vec<IpNet>,
     /// How long the links of a removed domain go on redirecting; zero: not at all.
     pub removed_domain_grace: Duration,
 }
@@ -104,6 +106,7 @@ pub(super) fn read_tracking(s: &mut Section<'_>, bound: &mut Bound, hostname: &s
         link_scheme,
         link_port: s.value("link_port", number(0..=u16::MAX), 0),
         trusted_proxies: read_proxies(s),
+        proxy_protocol: read_balancers(s),
         removed_domain_grace: s.value("removed_domain_grace", duration, Duration::from_hours(90 * 24)),
     }
 }

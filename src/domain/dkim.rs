@@ -47,6 +47,8 @@ pub struct Selector(Box<str>);
 
 /// Selectors of keys that are made here, in turn.
 const OURS: [&str; 2] = ["trackpost", "trackpost2"];
+/// For so long after a new key has taken over, the one before it keeps its selector: mail that it signed is on its way.
+const IN_FLIGHT_MS: u64 = 24 * 3_600_000;
 /// More keys than this are not kept; the oldest that does not sign goes first.
 const MAX_KEYS: usize = 4;
 
@@ -96,6 +98,41 @@ impl Dkim {
         let free = ours().find(|selector| holder(selector).is_none());
         let oldest = || ours().filter(|selector| signing != Some(selector)).min_by_key(|selector| holder(selector));
         free.or_else(oldest).unwrap_or_else(|| Selector(OURS[0].into()))
+    }
+
+    /// Whether this key may become the one that is to sign without harm to what others rely on: no key is dropped whose
+    /// record somebody may be publishing just now, and none has its selector taken that has signed until lately.
+    pub fn may_add(&self, domain: &DomainName, selector: &Selector, public: &str, now: u64) -> Result<(), DomainRule> {
+        let is_same = |key: &DkimKey| key.selector == *selector && key.public == public;
+        let given_up = |key: &DkimKey| matches!(key.record, Record::Failed { .. });
+        let awaited = self.newest().filter(|key| self.on && !key.proven && !given_up(key));
+        if let Some(key) = awaited.filter(|key| !is_same(key)) {
+            return Err(DomainRule::DkimAwaited(key.selector.record_name(domain)));
+        }
+        let Some(Record::Verified { at }) = self.newest().filter(|_| self.on).map(|key| key.record) else {
+            return Ok(());
+        };
+        let next = at.saturating_add(IN_FLIGHT_MS);
+        let replaced = |key: &&DkimKey| key.selector == *selector && key.public != public && key.proven;
+        match self.keys[..self.keys.len() - 1].iter().find(replaced) {
+            Some(key) if now < next => {
+                Err(DomainRule::DkimLatelyUsed { record: key.selector.record_name(domain), next })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of an earlier key.
+    pub fn forget(&mut self, selector: &Selector) -> Result<(), DomainRule> {
+        let is = |key: &DkimKey| key.selector == *selector;
+        if !self.keys.iter().any(is) {
+            return Err(DomainRule::NoSuchDkimKey(selector.clone()));
+        }
+        if self.newest().is_some_and(is) || self.signing().is_some_and(is) {
+            return Err(DomainRule::DkimKeyInUse(selector.clone()));
+        }
+        self.keys.retain(|key| !is(key));
+        Ok(())
     }
 
     /// Adds the key that is to sign from now on, and turns signing on. In place of another one with its selector, unless
@@ -370,6 +407,72 @@ mod tests {
         d.verify(100 * HOUR);
         d.look_for_keys(&[("trackpost", "DDDD"), ("trackpost2", "CCCC")], 100 * HOUR);
         assert_eq!(d.keys_told().1, Some("trackpost"));
+    }
+
+    #[test]
+    fn what_others_rely_on_is_not_thrown_away() {
+        let mut d = domain();
+        let may = |d: &SenderDomain, name: &str, public: &str, now: u64| {
+            d.dkim.may_add(&d.name, &selector(name), public, now).map_err(|rule| rule.to_string())
+        };
+        assert_eq!(may(&d, "trackpost", "AAAA", 1), Ok(()));
+        d.add_key("trackpost", "AAAA", 1).unwrap();
+        // Published perhaps, and not looked for yet; then looked for; then given up.
+        let refused = may(&d, "trackpost", "BBBB", 2).unwrap_err();
+        assert!(
+            refused.contains("trackpost._domainkey.example.com of the key made last is still awaited"),
+            "{refused}"
+        );
+        assert_eq!(may(&d, "trackpost", "AAAA", 2), Ok(()), "the same again");
+        d.verify(3);
+        d.look_for_keys(&[], 4);
+        assert_eq!(may(&d, "other", "BBBB", 5), Err(refused.clone()));
+        d.dkim.switch(false).unwrap();
+        assert_eq!(may(&d, "other", "BBBB", 5), Ok(()), "nobody waits while it is off");
+        d.dkim.switch(true).unwrap();
+        d.verify(5);
+        assert_eq!(may(&d, "other", "BBBB", 5), Err(refused));
+        d.look_for_keys(&[], 5 + PATIENCE_MS);
+        assert_eq!((d.status(), may(&d, "other", "BBBB", 6 + PATIENCE_MS)), ("failed", Ok(())));
+        d.verify(100 * HOUR);
+        d.look_for_keys(&[("trackpost", "AAAA")], 100 * HOUR);
+        assert_eq!(may(&d, "trackpost2", "BBBB", 100 * HOUR), Ok(()));
+        d.add_key("trackpost2", "BBBB", 100 * HOUR).unwrap();
+        d.verify(100 * HOUR);
+        let both = [("trackpost", "AAAA"), ("trackpost2", "BBBB")];
+        d.look_for_keys(&both, 101 * HOUR);
+        // trackpost signed until an hour ago.
+        let refused = may(&d, "trackpost", "CCCC", 102 * HOUR).unwrap_err();
+        assert!(refused.contains("signed with the key of trackpost._domainkey.example.com"), "{refused}");
+        assert!(refused.contains("wait until 1970-01-06T05:00:00Z"), "{refused}");
+        assert_eq!(may(&d, "third", "CCCC", 102 * HOUR), Ok(()));
+        assert_eq!(may(&d, "trackpost", "AAAA", 102 * HOUR), Ok(()), "back to it");
+        d.look_for_keys(&both, 124 * HOUR);
+        assert_eq!(may(&d, "trackpost", "CCCC", 125 * HOUR), Ok(()));
+    }
+
+    #[test]
+    fn only_an_earlier_key_is_forgotten() {
+        let mut d = domain();
+        let forget = |d: &mut SenderDomain, name: &str| d.dkim.forget(&selector(name));
+        assert_eq!(forget(&mut d, "trackpost"), Err(DomainRule::NoSuchDkimKey(selector("trackpost"))));
+        for (name, public, now) in [("trackpost", "AAAA", 1), ("trackpost2", "BBBB", 2)] {
+            d.add_key(name, public, now).unwrap();
+            d.verify(now);
+            d.look_for_keys(&[("trackpost", "AAAA")], now);
+        }
+        // The earlier one signs, the newest is to.
+        for name in ["trackpost", "trackpost2"] {
+            assert_eq!(forget(&mut d, name), Err(DomainRule::DkimKeyInUse(selector(name))));
+        }
+        d.dkim.switch(false).unwrap();
+        assert_eq!(forget(&mut d, "trackpost2"), Err(DomainRule::DkimKeyInUse(selector("trackpost2"))));
+        d.dkim.switch(true).unwrap();
+        d.verify(3);
+        d.look_for_keys(&[("trackpost", "AAAA"), ("trackpost2", "BBBB")], 3);
+        forget(&mut d, "trackpost").unwrap();
+        assert_eq!(d.keys_told(), (vec![("trackpost2", "verified")], Some("trackpost2")));
+        assert_eq!(d.dkim.next_selector().as_str(), "trackpost");
     }
 
     #[test]

@@ -112,6 +112,17 @@ pub enum DomainRule {
     SelectorInUse(Selector),
     NoDkimKey,
     DkimOff,
+    /// This TXT record is still waited for, and somebody may be publishing it just now.
+    DkimAwaited(String),
+    /// Mail on its way may be signed with the key of this TXT record; another may take its place at this time
+    /// (milliseconds since 1970).
+    DkimLatelyUsed {
+        record: String,
+        next: u64,
+    },
+    NoSuchDkimKey(Selector),
+    /// The key of this selector signs mail, or is to.
+    DkimKeyInUse(Selector),
 }
 
 /// Pause between two changes of a tracking subdomain.
@@ -353,9 +364,7 @@ impl fmt::Display for DomainRule {
                 f.write_str("a tracking subdomain can be changed but not removed: links already sent use it")
             }
             Self::ChangedLately { next } => {
-                let at = i64::try_from(*next).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-                let at = at.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ");
-                write!(f, "the tracking subdomain can be changed once in 24 hours, next at {at}")
+                write!(f, "the tracking subdomain can be changed once in 24 hours, next at {}", moment(*next))
             }
             Self::NoSubdomain => f.write_str("the domain has no tracking subdomain that could be verified"),
             Self::BadExcluded(text) => {
@@ -372,9 +381,29 @@ impl fmt::Display for DomainRule {
             }
             Self::NoDkimKey => f.write_str("the domain has no DKIM key"),
             Self::DkimOff => f.write_str("DKIM is off for this domain: turn it on first"),
+            Self::DkimAwaited(record) => write!(
+                f,
+                "the TXT record {record} of the key made last is still awaited, and another key would make it worthless: \
+                 publish it, or force the change"
+            ),
+            Self::DkimLatelyUsed { record, next } => write!(
+                f,
+                "mail on its way may be signed with the key of {record}, whose place another key would take: wait until \
+                 {}, or force the change",
+                moment(*next)
+            ),
+            Self::NoSuchDkimKey(selector) => write!(f, "the domain has no DKIM key of selector {selector}"),
+            Self::DkimKeyInUse(selector) => {
+                write!(f, "the key of selector {selector} signs mail, or is to: only an earlier one can be forgotten")
+            }
             Self::TooManyExcluded => write!(f, "at most {MAX_EXCLUDED} recipients can be excluded"),
         }
     }
+}
+
+fn moment(at: u64) -> impl fmt::Display {
+    let at = i64::try_from(at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl std::error::Error for DomainRule {}

@@ -1,7 +1,8 @@
 //! Accepting connections, within limits and until shutdown.
 
 use super::pace::{Paced, Turns};
-use super::{Client, Handler, Limits, Request, Response, plain};
+use super::{Client, Fronts, Handler, Limits, Request, Response, plain};
+use crate::proxy_header::{self, Claim};
 use crate::tls::ServerTls;
 use http::StatusCode;
 use hyper::server::conn::{http1, http2};
@@ -26,16 +27,19 @@ use tokio_rustls::server::TlsStream;
 /// Serves `listener` until `shutdown` turns true or its sender is gone; then accepts no more, lets requests in
 /// progress end within `limits.drain_time`, and returns. Never fails: a connection's faults end that connection, and
 /// when the system has no descriptor left, accepting pauses.
+///
+/// Where there are balancers, the PROXY header comes first, before a TLS handshake too; whom it names is the peer from
+/// then on, for all that is counted and believed.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
-    trusted_proxies: Arc<[IpNet]>,
+    fronts: Fronts,
     handler: Arc<H>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let (http, http2) = (protocol(&limits), protocol2(&limits));
-    let site = Arc::new(Site { handler, trusted_proxies, tls, limits, http, http2 });
+    let site = Arc::new(Site { handler, fronts, tls, limits, http, http2 });
     let open = Arc::new(Open::default());
     let (all_closed, mut closed) = tokio::sync::mpsc::channel::<Infallible>(1);
     loop {
@@ -52,18 +56,35 @@ pub async fn serve<H: Handler>(
                 continue;
             }
         };
-        let Some(place) = open.admit(peer.ip().to_canonical(), &site) else {
-            metrics::counter!("trackpost_http_refused_connections_total").increment(1);
-            match site.tls {
-                None => turn_away(stream),
-                Some(_) => drop(stream),
-            }
+        let is_balanced = !site.fronts.balancers.is_empty();
+        if is_balanced && !holds(&site.fronts.balancers, peer.ip()) {
+            site.refuse(stream, STRANGER);
+            continue;
+        }
+        let Some(mut place) = open.admit(&site.limits) else {
+            site.refuse(stream, BUSY);
             continue;
         };
+        if !is_balanced && !place.is_of(peer.ip(), &site) {
+            site.refuse(stream, BUSY);
+            continue;
+        }
         let (site, shutdown, all_closed) = (site.clone(), shutdown.clone(), all_closed.clone());
         tokio::spawn(async move {
             // Answers are small: Nagle would hold each back until the one before it is acknowledged.
             let _ = stream.set_nodelay(true);
+            let (mut stream, mut peer) = (stream, peer);
+            if is_balanced {
+                match timeout(limits.head_time, proxy_header::read(&mut stream)).await {
+                    Ok(Ok(Claim::Client(client))) => peer = client,
+                    Ok(Ok(Claim::Proxy)) => {}
+                    Ok(Err(error)) => return tracing::debug!(%peer, %error, "no PROXY header"),
+                    Err(_) => return tracing::debug!(%peer, "the PROXY header took too long"),
+                }
+                if !place.is_of(peer.ip(), &site) {
+                    return site.refuse(stream, BUSY);
+                }
+            }
             match &site.tls {
                 None => converse(stream, peer, site, shutdown).await,
                 Some(tls) => match timeout(limits.head_time, handshake(stream, tls)).await {
@@ -104,7 +125,7 @@ async fn told(shutdown: &mut watch::Receiver<bool>) {
 /// What all connections of a listener share.
 struct Site<H> {
     handler: Arc<H>,
-    trusted_proxies: Arc<[IpNet]>,
+    fronts: Fronts,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
     http: http1::Builder,
@@ -203,9 +224,20 @@ async fn until_told<C: Future<Output = hyper::Result<()>>>(
 impl<H: Handler> Site<H> {
     async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
         let (head, body) = request.into_parts();
-        match Client::of(&head, peer, &self.trusted_proxies) {
+        match Client::of(&head, peer, &self.fronts.trusted_proxies) {
             Ok(client) => self.handler.handle(Request::from_parts(head, body), client).await,
             Err(_) => plain(StatusCode::BAD_REQUEST, "The request names no valid host.\n"),
+        }
+    }
+
+    /// Ends a connection that is not served, on the plain listeners with this answer as far as the socket takes it at
+    /// once: nobody waits for its client.
+    fn refuse(&self, stream: TcpStream, answer: &[u8]) {
+        metrics::counter!("trackpost_http_refused_connections_total").increment(1);
+        if self.tls.is_none()
+            && let Ok(mut stream) = stream.into_std()
+        {
+            let _ = stream.write(answer);
         }
     }
 }
@@ -223,29 +255,45 @@ struct Counts {
 /// One connection's place among the open ones, given back on drop.
 struct Place {
     open: Arc<Open>,
-    /// `None` for a trusted proxy, which brings many clients.
+    /// `None` for a trusted proxy, which brings many clients, and as long as nobody knows.
     client: Option<IpAddr>,
 }
 
 impl Open {
-    fn admit<H>(self: &Arc<Self>, peer: IpAddr, site: &Site<H>) -> Option<Place> {
-        let is_proxy = site.trusted_proxies.iter().any(|net| net.contains(&peer));
-        let is_many = is_proxy || site.limits.loopback_is_many && peer.is_loopback();
-        let client = (!is_many).then(|| network_of(peer));
+    /// Counts a connection, whoever it is from.
+    fn admit(self: &Arc<Self>, limits: &Limits) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.all >= site.limits.connections {
+        if counts.all >= limits.connections {
             return None;
         }
-        if let Some(client) = client {
-            let held = counts.by_client.entry(client).or_insert(0);
-            if *held >= site.limits.connections_per_client {
-                return None;
-            }
-            *held += 1;
-        }
         counts.all += 1;
-        Some(Place { open: self.clone(), client })
+        Some(Place { open: self.clone(), client: None })
     }
+}
+
+impl Place {
+    /// Counts it among those of its peer; false where that has as many as it may have.
+    fn is_of<H>(&mut self, peer: IpAddr, site: &Site<H>) -> bool {
+        let (peer, fronts) = (peer.to_canonical(), &site.fronts);
+        let is_proxy = holds(&fronts.trusted_proxies, peer) || holds(&fronts.balancers, peer);
+        if is_proxy || site.limits.loopback_is_many && peer.is_loopback() {
+            return true;
+        }
+        let client = network_of(peer);
+        let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = counts.by_client.entry(client).or_insert(0);
+        if *held >= site.limits.connections_per_client {
+            return false;
+        }
+        *held += 1;
+        drop(counts);
+        self.client = Some(client);
+        true
+    }
+}
+
+fn holds(networks: &[IpNet], peer: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&peer.to_canonical()))
 }
 
 impl Drop for Place {
@@ -271,14 +319,11 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Says 503 as far as the socket takes it at once; nobody waits for a client that is not served.
-fn turn_away(stream: TcpStream) {
-    const BUSY: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write(BUSY);
-    }
-}
+/// There are too many connections.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
+/// Connections come through the balancer here.
+const STRANGER: &[u8] = b"HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 fn is_the_connections_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};

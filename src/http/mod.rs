@@ -18,6 +18,8 @@ pub use public::is_public;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use ipnet::IpNet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Below it, a tracking host answers what only this relay can answer: how it is found out whether a host leads here.
@@ -33,18 +35,29 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, client: Client) -> impl Future<Output = Response> + Send;
 }
 
+/// What may stand before a listener and speak for its clients.
+#[derive(Clone, Debug, Default)]
+pub struct Fronts {
+    /// Peers whose X-Forwarded-For and X-Forwarded-Host count. A balancer's client may be one.
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// Load balancers, each of whose connections begins with a PROXY header (version 2), which says who the peer is.
+    /// Where there are any, all others are refused.
+    pub balancers: Arc<[IpNet]>,
+}
+
 /// Bounds on what clients may take from one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections in all; one more is answered 503 and closed.
     pub connections: usize,
-    /// Open connections of one IPv4 address or one IPv6 /64; trusted proxies are exempt.
+    /// Open connections of one IPv4 address or one IPv6 /64; trusted proxies are exempt, and balancers
+    /// where they speak for themselves.
     pub connections_per_client: usize,
     /// This machine is no single client, since a proxy on it stands for many: it is exempt as well.
     pub loopback_is_many: bool,
     /// Bytes of a request line and its headers; longer ones are answered 431 or 414.
     pub head_bytes: usize,
-    /// From the first byte of a request to the end of its headers.
+    /// From the first byte of a request to the end of its headers; also for a TLS handshake and for a PROXY header.
     pub head_time: Duration,
     /// Without a request on an open connection.
     pub idle_time: Duration,

@@ -48,11 +48,16 @@ struct Site {
 }
 
 async fn site(limits: Limits, trusted: &[&str]) -> Site {
+    site_behind(&[], limits, trusted).await
+}
+
+async fn site_behind(balancers: &[&str], limits: Limits, trusted: &[&str]) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+    let nets = |nets: &[&str]| -> Arc<[IpNet]> { nets.iter().map(|net| net.parse().unwrap()).collect() };
     let (down, shutdown) = watch::channel(false);
-    let task = tokio::spawn(serve(listener, None, limits, trusted, Arc::new(Echo), shutdown));
+    let fronts = Fronts { trusted_proxies: nets(trusted), balancers: nets(balancers) };
+    let task = tokio::spawn(serve(listener, None, limits, fronts, Arc::new(Echo), shutdown));
     Site { address, down, task }
 }
 
@@ -271,6 +276,74 @@ async fn connections_are_bounded_in_all_and_per_client() {
             }
             assert!(Instant::now() < deadline, "a place is not given back: {answer}");
         }
+    }
+}
+
+/// A PROXY v2 header, of a client by its last number in 192.0.2.0/24; of nobody for 0 (LOCAL).
+fn from_client(client: u8) -> Vec<u8> {
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    match client {
+        0 => [&signature[..], &[0x20, 0, 0, 0]].concat(),
+        _ => [&signature[..], &[0x21, 0x11, 0, 12, 192, 0, 2, client, 192, 0, 2, 1, 156, 64, 0, 80]].concat(),
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_says_who_its_client_is() {
+    let site = site_behind(&["127.0.0.0/8"], short(), &["192.0.2.9/32"]).await;
+    let ask = close("/a", "Host: links.example.com\r\nX-Forwarded-For: 203.0.113.5\r\n");
+    for (client, want) in [(7, "192.0.2.7 "), (9, "203.0.113.5 "), (0, "127.0.0.1 ")] {
+        let answer = site.say(&[&from_client(client)[..], &ask].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(want), "{client}: {answer}");
+    }
+    // In pieces, and with the request long after.
+    let mut stream = site.connect().await;
+    for byte in from_client(7) {
+        stream.write_all(&[byte]).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    sleep(Duration::from_millis(20)).await;
+    stream.write_all(&ask).await.unwrap();
+    assert!(rest(&mut stream).await.contains("192.0.2.7 links.example.com /a"));
+    let version_1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n";
+    for bad in [&b""[..], &version_1[..], &from_client(7)[..13]] {
+        assert_eq!(site.say(&[bad, &ask].concat()).await, "", "{bad:?}");
+    }
+    // Who sends no header gets no answer, and is not waited for.
+    assert_eq!(rest(&mut site.connect().await).await, "");
+}
+
+#[tokio::test]
+async fn only_the_balancers_may_connect() {
+    let site = site_behind(&["192.0.2.0/24"], short(), &["127.0.0.1/32"]).await;
+    assert!(rest(&mut site.connect().await).await.starts_with("HTTP/1.1 403 "));
+    // What was not read may take the answer with it; no other comes.
+    let answer = site.say(&[&from_client(7)[..], &close("/a", "Host: a.example\r\n")].concat()).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_balancers_clients_are_counted_each() {
+    let limits = Limits { connections: 6, connections_per_client: 2, ..Limits::default() };
+    let site = site_behind(&["127.0.0.1/32"], limits, &["192.0.2.9/32"]).await;
+    let mut held = Vec::new();
+    for client in [7, 7, 8] {
+        let mut stream = site.connect().await;
+        stream.write_all(&[&from_client(client)[..], ASK].concat()).await.unwrap();
+        until(&mut stream, "links.example.com /a").await;
+        held.push(stream);
+    }
+    let ask = close("/a", "Host: a.example\r\n");
+    let say = async |client: u8| site.say(&[&from_client(client)[..], &ask].concat()).await;
+    assert!(site.say(&from_client(7)).await.starts_with("HTTP/1.1 503 "));
+    for client in [8, 9, 0] {
+        assert!(say(client).await.starts_with("HTTP/1.1 200 "), "{client}");
+    }
+    // One of 7's goes, and what was counted for it with it.
+    drop(held.remove(0));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !say(7).await.starts_with("HTTP/1.1 200 ") {
+        assert!(Instant::now() < deadline, "a place is not given back");
     }
 }
 

@@ -6,7 +6,6 @@
 mod auth;
 mod connection;
 mod memory;
-mod proxy;
 mod stream;
 mod throttle;
 
@@ -14,6 +13,7 @@ pub use memory::Memory;
 
 use crate::intake::Intake;
 use crate::mail::{Enhanced, Reply};
+use crate::proxy_header::{self, Claim};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
@@ -137,11 +137,11 @@ async fn receive(
         if !holds(&terms.proxies, peer) {
             admitted = Err(Reply::new(554, Enhanced(5, 7, 1), "Connections come through the proxy here"));
         } else {
-            let claim = tokio::time::timeout(handshake, proxy::read(&mut socket)).await;
+            let claim = tokio::time::timeout(handshake, proxy_header::read(&mut socket)).await;
             match claim.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
-                proxy::Claim::Client(address) => client = address,
+                Claim::Client(address) => client = address.ip(),
                 // The proxy looks whether we live. It sends no mail, and its address is nobody's reason for trust.
-                proxy::Claim::Proxy => may_be_trusted = false,
+                Claim::Proxy => may_be_trusted = false,
             }
         }
     }

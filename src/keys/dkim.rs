@@ -19,6 +19,7 @@ use rsa::traits::PublicKeyParts;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -129,6 +130,21 @@ impl DkimKeys {
         }
     }
 
+    /// Takes the keys from the disk whose domain is not one of these: what a crash has left there, as the settings let go
+    /// of a key first. Returns their files. One that cannot be removed stays, and is no more than litter.
+    pub fn sweep(&self, is_known: impl Fn(&DomainName) -> bool) -> io::Result<Vec<PathBuf>> {
+        let mut gone = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let is_unknown =
+                path.file_name().and_then(OsStr::to_str).and_then(domain_of).is_some_and(|of| !is_known(&of));
+            if is_unknown && fs::remove_file(&path).is_ok() {
+                gone.push(path);
+            }
+        }
+        Ok(gone)
+    }
+
     /// The key to sign with. It must be the one whose public half the settings have, or nobody could verify.
     pub fn open(
         &self,
@@ -153,6 +169,14 @@ impl DkimKeys {
         open.insert(path, (public.to_owned(), Arc::clone(&key)));
         Ok(key)
     }
+}
+
+/// Whose key is in a file of this name; nobody's in one of another form.
+fn domain_of(file: &str) -> Option<DomainName> {
+    // A selector has no hyphen here.
+    let (domain, selector) = file.strip_prefix("dkim-")?.strip_suffix(".key")?.rsplit_once('-')?;
+    Selector::parse(&selector.replace('_', "-")).ok()?;
+    DomainName::parse(domain).ok()
 }
 
 fn open_pem(pem: &[u8]) -> Result<DkimSigningKey, String> {
@@ -267,6 +291,30 @@ mod tests {
         keys.remove(&domain, &selector).unwrap();
         let why = keys.open(&domain, &selector, &second.public).unwrap_err();
         assert!(matches!(why, KeyError::Io(..)) && !path.exists(), "{why}");
+    }
+
+    #[test]
+    fn keys_of_domains_that_are_gone_are_swept() {
+        let (dir, keys) = folder();
+        let new = NewDkimKey::of(&KEY).unwrap();
+        for (domain, text) in [("example.com", "track-post"), ("gone.example.com", "a.b-c"), ("x-y.test", "trackpost")]
+        {
+            keys.keep(&name(domain), &selector(text), &new).unwrap();
+        }
+        let others =
+            ["active", "dkim-x.key", "dkim--.key", "dkim-gone.test-a.pem", "dkim-gone.test-a b.key", "token-1.key"];
+        for other in others {
+            fs::write(dir.path().join("keys").join(other), "x").unwrap();
+        }
+        let known = |domain: &DomainName| domain.as_str() == "example.com";
+        let mut gone = keys.sweep(known).unwrap();
+        gone.sort();
+        let path = |file: &str| dir.path().join("keys").join(file);
+        let want = ["dkim-gone.example.com-a.b_c.key", "dkim-x-y.test-trackpost.key"];
+        assert_eq!(gone, want.map(path));
+        assert!(want.iter().all(|file| !path(file).exists()) && others.iter().all(|file| path(file).exists()));
+        keys.open(&name("example.com"), &selector("track-post"), &new.public).unwrap();
+        assert_eq!(keys.sweep(known).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The DKIM keys of a domain: made, brought, turned over. A key is on disk before the settings name it, and goes from
-//! there after they no longer do.
+//! there after they no longer do, in the same step: whoever asked may hang up in between.
 
 use super::domain_view::DomainView;
 use super::domains::{domain_show, take_in};
 use super::{OpError, Ops};
 use crate::clock;
 use crate::domain::{DkimKey, DomainRule, Selector, SenderDomain, TxtFinding};
-use crate::keys::NewDkimKey;
+use crate::keys::{DkimKeys, NewDkimKey};
 use crate::mail::DomainName;
-use crate::settings::Change;
+use crate::settings::{Change, Then};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A key that somebody brings.
@@ -20,39 +21,74 @@ pub struct DkimImport {
     pub pem: String,
     /// The one under which it is published, or is to be; else one of ours.
     pub selector: Option<String>,
+    /// Though it takes the place of one that others rely on.
+    #[serde(default)]
+    pub force: bool,
 }
 
-/// Gives a domain another key, which signs once its record is verified. The one before it signs until then.
-pub async fn dkim_rotate(ops: &Ops, id: Uuid) -> Result<DomainView, OpError> {
+/// Gives a domain another key, which signs once its record is verified. The one before it signs until then. Refused
+/// where a key would go that others rely on, unless with `force`: see [`crate::domain::Dkim::may_add`].
+pub async fn dkim_rotate(ops: &Ops, id: Uuid, force: bool) -> Result<DomainView, OpError> {
     let _turn = ops.dkim_turn.lock().await;
-    let is_on = ops.settings.snapshot().domain(id).ok_or(OpError::NoSuchDomain)?.dkim.is_on();
-    if !is_on {
-        return Err(DomainRule::DkimOff.into());
+    {
+        let settings = ops.settings.snapshot();
+        let domain = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        if !domain.dkim.is_on() {
+            return Err(DomainRule::DkimOff.into());
+        }
+        // Before time is spent on making one. No key has an empty public half.
+        if !force {
+            domain.dkim.may_add(&domain.name, &domain.dkim.next_selector(), "", clock::unix_ms())?;
+        }
     }
     let key = generate().await?;
-    add(ops, id, &key, None).await
+    add(ops, id, &key, None, force).await
+}
+
+/// Lets go of an earlier key, and takes it from the disk.
+pub async fn dkim_forget(ops: &Ops, id: Uuid, selector: &str) -> Result<DomainView, OpError> {
+    let _turn = ops.dkim_turn.lock().await;
+    let selector = Selector::parse(selector)?;
+    let forgotten = ops.settings.change_then(|settings| {
+        let mut domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
+        domain.dkim.forget(&selector)?;
+        let then = removal(ops, vec![(domain.name.clone(), selector)]);
+        Ok::<_, OpError>((vec![Change::Domain(domain)], (), Some(then)))
+    });
+    forgotten.await?;
+    domain_show(ops, id)
 }
 
 /// Takes in a key, which signs once its record is verified, and turns DKIM on.
 pub async fn dkim_import(ops: &Ops, id: Uuid, import: DkimImport) -> Result<DomainView, OpError> {
     let _turn = ops.dkim_turn.lock().await;
     let selector = import.selector.as_deref().map(Selector::parse).transpose()?;
-    let pem = import.pem;
+    let (pem, force) = (import.pem, import.force);
     let key = tokio::task::spawn_blocking(move || NewDkimKey::import(pem.as_bytes())).await;
     let key = key.map_err(|e| OpError::Fault(e.to_string()))??;
-    add(ops, id, &key, selector).await
+    add(ops, id, &key, selector, force).await
 }
 
-async fn add(ops: &Ops, id: Uuid, key: &NewDkimKey, selector: Option<Selector>) -> Result<DomainView, OpError> {
+async fn add(
+    ops: &Ops,
+    id: Uuid,
+    key: &NewDkimKey,
+    selector: Option<Selector>,
+    force: bool,
+) -> Result<DomainView, OpError> {
     let now = clock::unix_ms();
-    let added = ops.settings.change(|settings| {
+    let added = ops.settings.change_then(|settings| {
         let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        let selector = selector.unwrap_or_else(|| before.dkim.next_selector());
+        if !force {
+            before.dkim.may_add(&before.name, &selector, &key.public, now)?;
+        }
         let mut domain = before.clone();
-        place(ops, &mut domain, key, selector, now)?;
-        let gone = gone(before, &domain);
-        Ok::<_, OpError>((vec![Change::Domain(domain)], gone))
+        place(ops, &mut domain, key, Some(selector), now)?;
+        let then = removal(ops, gone(before, &domain));
+        Ok::<_, OpError>((vec![Change::Domain(domain)], (), Some(then)))
     });
-    remove(ops, added.await?);
+    added.await?;
     domain_show(ops, id)
 }
 
@@ -85,20 +121,22 @@ fn gone(before: &SenderDomain, after: &SenderDomain) -> Vec<(DomainName, Selecto
     all.map(|selector| (before.name.clone(), selector)).collect()
 }
 
-/// Takes the keys of a removed domain from the disk, unless one of its name has been added since.
-pub(super) async fn forget(ops: &Ops, domain: &SenderDomain) {
-    let _turn = ops.dkim_turn.lock().await;
-    if !ops.settings.snapshot().domains.contains_key(&domain.name) {
-        remove(ops, domain.dkim.keys().map(|key| (domain.name.clone(), key.selector.clone())).collect());
-    }
+/// What takes all keys of a domain from the disk once it is removed.
+pub(super) fn removal_of_all(ops: &Ops, domain: &SenderDomain) -> Then {
+    removal(ops, domain.dkim.keys().map(|key| (domain.name.clone(), key.selector.clone())).collect())
 }
 
-fn remove(ops: &Ops, keys: Vec<(DomainName, Selector)>) {
-    for (domain, selector) in keys {
-        if let Err(e) = ops.dkim.remove(&domain, &selector) {
-            tracing::warn!(%domain, "a DKIM key that is no longer needed stays on disk: {e}");
+/// What takes keys from the disk. Keys are placed and removed within turns of the settings alone, so none that is added
+/// later is taken for one of these.
+fn removal(ops: &Ops, keys: Vec<(DomainName, Selector)>) -> Then {
+    let files: Arc<DkimKeys> = Arc::clone(&ops.dkim);
+    Box::new(move || {
+        for (domain, selector) in keys {
+            if let Err(e) = files.remove(&domain, &selector) {
+                tracing::warn!(%domain, "a DKIM key that is no longer needed stays on disk: {e}");
+            }
         }
-    }
+    })
 }
 
 /// Takes in what a look at the record of a key has brought, which was `looked_at` as it began at `began`.

@@ -300,9 +300,8 @@ impl Standing {
 pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
     let now = clock::unix_ms();
     let grace = ops.terms.load().removed_domain_grace;
-    let removed = ops
-        .settings
-        .change(|settings| {
+    ops.settings
+        .change_then(|settings| {
             let domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
             let name = domain.name.clone();
             let shown = domain::unicode(name.as_str());
@@ -316,12 +315,9 @@ pub async fn domain_remove(ops: &Ops, id: Uuid) -> Result<String, OpError> {
             let dropped = earlier.iter().map(|earlier| Change::DropRemoved(earlier.id)).collect::<Vec<_>>();
             let kept = domain.clone().removed(earlier.iter().copied(), now).map(Change::Removed);
             let changes = dropped.into_iter().chain(kept).chain([Change::DropDomain(name)]).collect();
-            Ok::<_, OpError>((changes, (domain, text)))
+            Ok::<_, OpError>((changes, text, Some(dkim::removal_of_all(ops, &domain))))
         })
-        .await;
-    let (domain, text) = removed?;
-    dkim::forget(ops, &domain).await;
-    Ok(text)
+        .await
 }
 
 /// A duration as people say it, in the largest unit that leaves nothing out.

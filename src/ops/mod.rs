@@ -15,7 +15,7 @@ mod opt_outs;
 mod recipients;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
-pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
+pub use dkim::{DkimImport, dkim_checked, dkim_forget, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
     DomainUpdate, NewDomain, Verify, domain_add, domain_checked, domain_id, domain_list, domain_remove, domain_show,

@@ -136,6 +136,8 @@ pub async fn serve_until(
     tracing::info!(queued = recovered.messages.len(), took_ms = recovered.took.as_millis() as u64, "log recovered");
     let keys = TokenRing::open(&config.data_dir).map_err(StartError::Keys)?;
     let (settings, unreadable) = Settings::new(log.clone(), &recovered.settings);
+    // What is not known for certain to be nobody's stays.
+    let all_known = unreadable.is_empty() && recovered.bad_records == 0 && !recovered.settings.is_empty();
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
@@ -207,6 +209,9 @@ pub async fn serve_until(
         rules: ArcSwap::from_pointee(parts::intake_rules(&config)),
     });
     let dkim = Arc::new(DkimKeys::new(&config.data_dir));
+    if all_known {
+        parts::sweep_dkim(&dkim, &settings.snapshot());
+    }
     let ops = Arc::new(Ops {
         settings: Arc::clone(&settings),
         keys: keys.clone(),
@@ -250,34 +255,35 @@ pub async fn serve_until(
         config.tracking.cname_target.clone(),
         challenges.clone(),
     ));
-    let proxies: Arc<[ipnet::IpNet]> = config.tracking.trusted_proxies.clone().into();
+    let before = parts::before_tracking(&config);
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
-        let (tracker, proxies, stop) = (Arc::clone(&tracker), Arc::clone(&proxies), accepting.clone());
+        let (tracker, before, stop) = (Arc::clone(&tracker), before.clone(), accepting.clone());
         let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-        fronts.spawn(async move { http::serve(socket, None, limits, proxies, tracker, stop).await });
+        fronts.spawn(async move { http::serve(socket, None, limits, before, tracker, stop).await });
     }
     if let Some(hosts) = &certificates {
         let tls = Arc::new(ServerTls::of_hosts(Arc::clone(hosts)).map_err(|e| StartError::Rustls(e.to_string()))?);
         for socket in secure_web {
             tracing::info!(address = %shown(&socket), "tracking host listens over TLS");
-            let (tracker, proxies) = (Arc::new(Secure(Arc::clone(&tracker))), Arc::clone(&proxies));
+            let (tracker, before) = (Arc::new(Secure(Arc::clone(&tracker))), before.clone());
             let (tls, stop) = (Some(Arc::clone(&tls)), accepting.clone());
             let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-            fronts.spawn(async move { http::serve(socket, tls, limits, proxies, tracker, stop).await });
+            fronts.spawn(async move { http::serve(socket, tls, limits, before, tracker, stop).await });
         }
     }
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     tracing::info!(address = %shown(&api_socket), "API listens");
     let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
-    let (proxies, stop) = (config.api.trusted_proxies.clone().into(), accepting.clone());
+    let before = http::Fronts { trusted_proxies: config.api.trusted_proxies.clone().into(), ..http::Fronts::default() };
+    let stop = accepting.clone();
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;
     if let Some(tls) = api_tls.clone() {
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, proxies, api, stop).await });
+    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, before, api, stop).await });
     if let Some(hosts) = certificates {
         parts::keep_certificates(&config, &ops, hosts, challenges, &mut fronts, accepting.clone())?;
     }

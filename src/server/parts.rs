@@ -5,18 +5,20 @@ use super::StartError;
 use crate::acme;
 use crate::config::{self, Config};
 use crate::domain::{Demand, Expected};
+use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
-use crate::keys::TokenRing;
+use crate::keys::{DkimKeys, TokenRing};
 use crate::mail::{Address, DomainName};
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::privacy::PrivacyKey;
 use crate::recorder::Keeping;
 use crate::rewrite::{Limits, OnSigned, Scheme};
-use crate::settings::Settings;
+use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::tls::{Challenges, HostCertificates, ServerTls};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -67,6 +69,28 @@ pub fn keep_certificates(
 pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
     let files = config.api.certificate.as_ref();
     files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
+}
+
+/// Removes what a crash has left of the DKIM keys of domains that are gone. To be asked only where no setting was lost:
+/// a domain that could not be read still needs its keys.
+pub fn sweep_dkim(keys: &DkimKeys, settings: &Snapshot) {
+    let removed: BTreeSet<_> = settings.removed.values().map(|domain| &domain.name).collect();
+    match keys.sweep(|name| settings.domains.contains_key(name) || removed.contains(name)) {
+        Ok(files) => {
+            for file in files {
+                tracing::warn!(file = %file.display(), "a DKIM key was left of a domain that is gone, and is removed");
+            }
+        }
+        Err(e) => tracing::warn!("DKIM keys of domains that are gone could not be looked for: {e}"),
+    }
+}
+
+/// What stands before the tracking listeners.
+pub fn before_tracking(config: &Config) -> http::Fronts {
+    http::Fronts {
+        trusted_proxies: config.tracking.trusted_proxies.clone().into(),
+        balancers: config.tracking.proxy_protocol.clone().into(),
+    }
 }
 
 /// What the configuration says of domains.

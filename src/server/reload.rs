@@ -103,6 +103,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("tracking.http", old.tracking.http != new.tracking.http),
         ("tracking.cname_target", old.tracking.cname_target != new.tracking.cname_target),
         ("tracking.trusted_proxies", old.tracking.trusted_proxies != new.tracking.trusted_proxies),
+        ("tracking.proxy_protocol", old.tracking.proxy_protocol != new.tracking.proxy_protocol),
         ("tracking.removed_domain_grace", old.tracking.removed_domain_grace != new.tracking.removed_domain_grace),
         ("tracking.https", old.tracking.https != new.tracking.https),
         ("tracking.tls", old.tracking.tls != new.tracking.tls),
@@ -126,6 +127,7 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.tracking.http.clone_from(&old.tracking.http);
     new.tracking.cname_target = old.tracking.cname_target.clone();
     new.tracking.trusted_proxies.clone_from(&old.tracking.trusted_proxies);
+    new.tracking.proxy_protocol.clone_from(&old.tracking.proxy_protocol);
     new.tracking.removed_domain_grace = old.tracking.removed_domain_grace;
     new.tracking.https.clone_from(&old.tracking.https);
     new.tracking.tls = old.tracking.tls.clone();

@@ -1,7 +1,7 @@
 //! The tracking hosts over real TCP: what each request is answered, and what is recorded of it.
 
 use super::*;
-use crate::http::{Limits, serve};
+use crate::http::{Fronts, Limits, serve};
 use crate::kill::{Kill, KillKind, KillList, Killed};
 use crate::token::{Signer, TokenKey, Width};
 use ipnet::IpNet;
@@ -94,7 +94,8 @@ async fn site_with(trusted: &[&str], kills: Arc<KillList>) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-    tokio::spawn(serve(listener, None, Limits::default(), trusted, Arc::new(tracker_with(queue, kills)), shutdown));
+    let fronts = Fronts { trusted_proxies: trusted, ..Fronts::default() };
+    tokio::spawn(serve(listener, None, Limits::default(), fronts, Arc::new(tracker_with(queue, kills)), shutdown));
     Site { address, down, writer, written }
 }
 

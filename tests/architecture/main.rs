@@ -40,11 +40,12 @@ const SHELLS: &[&str] = &[
     "webhook",
     "verify",
     "tls",
+    "proxy_header",
     "acme",
 ];
 
 /// The shells that other shells may import; the rest meet through records and a `Notify`.
-const OPEN_SHELLS: &[&str] = &["intake", "http", "tls"];
+const OPEN_SHELLS: &[&str] = &["intake", "http", "tls", "proxy_header"];
 
 /// What the core must not name, and why. A path is refused that begins with one of these.
 const NOT_IN_THE_CORE: &[(&str, &str)] = &[
@@ -173,16 +174,16 @@ fn planted_violations_are_found() {
         ("cli", "use crate::{admin, config::Config, demo, server};", ""),
         // Sideways.
         ("track", "use crate::http::Request;", ""),
-        ("inbound", "use crate::intake::Intake; use crate::tls;", ""),
+        ("inbound", "use crate::intake::Intake; use crate::{proxy_header, tls};", ""),
         (
             "track",
             "use crate::recorder;",
-            "1: track imports recorder: shells meet through records and a Notify, but for intake, http, tls",
+            "1: track imports recorder: shells meet through records and a Notify, but for intake, http, tls, proxy_header",
         ),
         (
             "http",
             "use crate::track;",
-            "1: http imports track: shells meet through records and a Notify, but for intake, http, tls",
+            "1: http imports track: shells meet through records and a Notify, but for intake, http, tls, proxy_header",
         ),
         // Ways to write a path.
         ("mail", "use crate::{self as house, smtp as s};", "1: mail (core) imports smtp (core), which stands above it"),

@@ -32,7 +32,7 @@ def keys(domain):
 class Ground:
     """All of it, in a folder, until `close`. `dns.address` and `on_53` are one server."""
 
-    def __init__(self, folder, settings=None, script=None):
+    def __init__(self, folder, settings=None, script=None, environment=None):
         self.closing = []
         self.folder = pathlib.Path(folder)
         self.on_53 = verifiers.address()
@@ -40,7 +40,8 @@ class Ground:
         self.dns.zone("relay.example.net", "track A 127.0.0.1")
         self.dns.zone(DOMAIN)
         self.smarthost = self.kept(Smarthost(*([script] if script else [])), "stop")
-        self.server = self.kept(Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings), "close")
+        self.server = self.kept(
+            Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings, environment), "close")
 
     def kept(self, made, end):
         self.closing.append(getattr(made, end))

@@ -1,7 +1,13 @@
 """The life of a domain's keys: made, published, looked for, used, turned over, brought from elsewhere, and gone."""
 
+import datetime
+import json
 import pathlib
 import re
+import shutil
+import socket
+import struct
+import time
 import unittest
 
 import paths  # noqa: F401, I001: it says where some of the others are
@@ -9,13 +15,19 @@ import parallel
 import relay
 import rest
 import verifiers
-from server import TARGET
-from signing import DOMAIN, Ground, keys, txt
+from server import TARGET, Clock
+from signing import DOMAIN, Ground, keys, txt, without_trace
 from support import folder, succeed, until
 
 LINKS = f"links CNAME {TARGET}."
 MESSAGE = b"From: news@shop.example.com\r\nTo: ada@example.net\r\nSubject: x\r\n" \
           b"Date: Tue, 24 Nov 2026 06:00:00 +0000\r\n\r\nHello.\r\n"
+UNSIGNED = b"From: news@shop.example.com\r\nTo: ada@example.net\r\nSubject: x\r\n" \
+           b"Date: Tue, 24 Nov 2026 06:00:00 +0000\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n" \
+           b"<html><body><a href=\"https://www.example.org/\">Look</a></body></html>\r\n"
+SIGNED = b"DKIM-Signature: v=1; a=rsa-sha256; d=shop.example.com; s=elsewhere;\r\n" \
+         b" h=from; bh=AAAA; b=AAAA\r\n" + UNSIGNED
+HOUR = 3600
 
 
 def openssl(*arguments):
@@ -27,11 +39,11 @@ def load_tests(_loader, tests, _pattern):
 
 
 class Case(unittest.TestCase):
-    def ground(self):
+    def ground(self, settings=None, environment=None):
         kept = folder()
         self.addCleanup(kept.cleanup)
         self.folder = pathlib.Path(kept.name)
-        ground = Ground(self.folder / "ground")
+        ground = Ground(self.folder / "ground", settings, environment=environment)
         self.addCleanup(ground.close)
         return ground
 
@@ -60,6 +72,11 @@ class Case(unittest.TestCase):
 
     def command(self, ground, *arguments):
         return ground.server.command("domain", *arguments)
+
+    def refused(self, ground, want, *arguments):
+        ended = ground.server.attempt("domain", *arguments)
+        self.assertEqual((ended.returncode, ended.stdout), (1, ""), arguments)
+        self.assertIn(want, ended.stderr)
 
 
 class Life(Case):
@@ -179,6 +196,66 @@ class Life(Case):
         self.assertEqual(self.signs(ground), "trackpost")
 
 
+class Lost(Case):
+    """The record goes. The clock of the relay is ours."""
+
+    def lost(self, on_signed):
+        clock = Clock(self.enterContext(folder()))
+        ground = self.ground({"rewrite": {"on_signed": on_signed}}, clock.environment)
+        domain = ground.signed()
+        self.assertEqual(self.both(ground), (True, True))
+        ground.dns.zone(DOMAIN, LINKS)
+        domain = rest.verify(ground.server, domain)
+        self.assertEqual((keys(domain)[0]["status"], domain["status"]), ("temporary_failure", "partially_verified"))
+        return ground, domain, clock
+
+    def both(self, ground):
+        """Whether a message that brings a signature of its domain is signed by us, and whether it is tracked."""
+        arrived = ground.one(SIGNED)
+        own = [selector for of, selector in verifiers.signatures(arrived) if of == DOMAIN]
+        self.assertIn(own, (["trackpost"], ["elsewhere"]))
+        return own == ["trackpost"], b"/c/" in arrived
+
+    def after_72_hours(self, ground, domain, clock):
+        clock.set(70 * HOUR)
+        ground.server.restart()
+        until("the look in the 70th hour", lambda: later(keys(rest.fetch(ground.server, domain))[0], clock))
+        self.wait(ground, domain, "temporary_failure")
+        self.assertEqual(self.both(ground), (True, True))
+        clock.set(75 * HOUR)
+        ground.server.restart()
+        domain = self.wait(ground, domain, "failed")
+        self.assertEqual(domain["status"], "failed")
+        self.assertEqual((keys(domain)[0]["found"], "next_check_at" in keys(domain)[0]),
+                         (f"found nothing at trackpost._domainkey.{DOMAIN}", False))
+        self.assertIn("trackpost is not verified", self.command(ground, "show", DOMAIN))
+        self.assertEqual(verifiers.signatures(ground.one(MESSAGE)), [], "no longer signed")
+        # Tracking has a record of its own, so what brings no signature goes on being tracked.
+        self.assertIn(b"/c/", ground.one(UNSIGNED))
+        return domain
+
+    def test_skip_leaves_signed_mail_alone_after_72_hours(self):
+        ground, domain, clock = self.lost("skip")
+        domain = self.after_72_hours(ground, domain, clock)
+        self.assertEqual(self.both(ground), (False, False))
+        self.assertEqual(without_trace(ground.one(SIGNED)), SIGNED)
+        # Not given up for ever: somebody publishes it again, and asks.
+        ground.publish(domain)
+        domain = rest.verify(ground.server, domain)
+        self.assertEqual((domain["status"], self.both(ground)), ("verified", (True, True)))
+
+    def test_rewrite_tracks_it_and_breaks_the_signature_it_brings(self):
+        ground, domain, clock = self.lost("rewrite")
+        self.after_72_hours(ground, domain, clock)
+        self.assertEqual(self.both(ground), (False, True))
+
+
+def later(record, clock):
+    """The relay has looked since its clock was set: the next look is ahead of that."""
+    at = record.get("next_check_at")
+    return at and datetime.datetime.fromisoformat(at).timestamp() > time.time() + clock.ahead
+
+
 class BadInput(Case):
     def test_a_key_that_others_read_is_refused(self):
         ground = self.ground()
@@ -239,8 +316,11 @@ class Rotation(Case):
         self.assertEqual((new["name"], new["status"]), (f"trackpost2._domainkey.{DOMAIN}", "not_started"))
         self.assertEqual((old["value"], old["status"], old["earlier"]), (first[0]["value"], "verified", True))
         self.assertEqual((domain["status"], self.signs(ground)), ("partially_verified", "trackpost"))
-        # Once more, before the new one was seen: it takes the place of that.
-        self.command(ground, "dkim", "rotate", DOMAIN)
+        # Once more, before the new one was seen: somebody may be publishing it. By force it takes the place of that.
+        self.refused(ground, f"the TXT record trackpost2._domainkey.{DOMAIN} of the key made last is still awaited",
+                     "dkim", "rotate", DOMAIN)
+        self.assertEqual(keys(rest.fetch(ground.server, domain)), [new, old])
+        self.command(ground, "dkim", "rotate", DOMAIN, "--force")
         domain = rest.verify(ground.server, domain)
         self.assertNotEqual(keys(domain)[0]["value"], new["value"])
         self.assertEqual([key["status"] for key in keys(domain)], ["pending", "verified"])
@@ -248,19 +328,92 @@ class Rotation(Case):
         ground.publish(domain)
         domain = self.wait(ground, domain, "verified", "verified")
         self.assertEqual((domain["status"], self.signs(ground)), ("verified", "trackpost2"))
+        # Mail that trackpost signed until now is on its way.
+        self.refused(ground, f"may be signed with the key of trackpost._domainkey.{DOMAIN}", "dkim", "rotate", DOMAIN)
         # The record of the earlier one may go.
         ground.dns.zone(DOMAIN, LINKS, txt(keys(domain)[0]))
         domain = rest.verify(ground.server, domain)
         self.assertEqual([key["status"] for key in keys(domain)], ["verified", "temporary_failure"])
         self.assertEqual((domain["status"], self.signs(ground)), ("verified", "trackpost2"))
 
-        self.command(ground, "dkim", "rotate", DOMAIN)
+        self.command(ground, "dkim", "rotate", DOMAIN, "--force")
         domain = rest.fetch(ground.server, domain)
         self.assertEqual([key["name"].split(".")[0] for key in keys(domain)], ["trackpost", "trackpost2"])
         self.assertNotEqual(keys(domain)[0]["value"], first[0]["value"])
         self.assertEqual(self.signs(ground), "trackpost2")
         self.assertEqual(set(self.key_files(ground)),
                          {f"dkim-{DOMAIN}-trackpost.key", f"dkim-{DOMAIN}-trackpost2.key"})
+
+    def test_an_earlier_key_is_forgotten(self):
+        ground = self.ground()
+        domain = ground.signed()
+        self.refused(ground, "the key of selector trackpost signs mail", "dkim", "forget", DOMAIN, "trackpost")
+        self.command(ground, "dkim", "rotate", DOMAIN)
+        for selector, want in (
+            ("trackpost", "the key of selector trackpost signs mail"),
+            ("trackpost2", "the key of selector trackpost2 signs mail, or is to"),
+            ("other", "the domain has no DKIM key of selector other"),
+            ("a_b", "is no DKIM selector"),
+        ):
+            self.refused(ground, want, "dkim", "forget", DOMAIN, selector)
+        domain = rest.fetch(ground.server, domain)
+        ground.publish(domain)
+        domain = rest.verify(ground.server, domain)
+        shown = json.loads(self.command(ground, "dkim", "forget", DOMAIN, "trackpost", "--json"))
+        self.assertEqual([key["name"] for key in keys(shown)], [f"trackpost2._domainkey.{DOMAIN}"])
+        self.assertEqual(self.key_files(ground), {f"dkim-{DOMAIN}-trackpost2.key": 0o600})
+        self.assertEqual(self.signs(ground), "trackpost2")
+        ground.server.restart()
+        self.assertEqual(keys(rest.fetch(ground.server, domain)), keys(domain)[:1])
+        # Its selector is free again, so no record is taken from anything.
+        self.assertIn(f"trackpost._domainkey.{DOMAIN}", self.command(ground, "dkim", "rotate", DOMAIN))
+        self.assertEqual(self.signs(ground), "trackpost2")
+
+
+class Litter(Case):
+    def test_none_is_left_by_those_who_hang_up(self):
+        """They ask for the domain to go, and go themselves."""
+        ground = self.ground()
+        for number in range(12):
+            domain = rest.create(ground.server, DOMAIN, subdomain=None, dkim=True)
+            self.assertEqual(len(self.key_files(ground)), 1)
+            with socket.create_connection(("127.0.0.1", ground.server.api), 10) as client:
+                client.sendall(f"DELETE /domains/{domain['id']} HTTP/1.1\r\nHost: x\r\n"
+                               f"Authorization: Bearer {ground.server.token}\r\n\r\n".encode())
+                # Some at once, by a reset; some while the log is being synced.
+                time.sleep(number % 6 / 2000)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            rest.call(ground.server, "DELETE", f"/domains/{domain['id']}")
+            until("it to be gone", lambda: not rest.done(ground.server, 200, "GET", "/domains")["data"])
+            until("the file to be gone", lambda: self.key_files(ground) == {}, 10)
+
+    def test_what_a_crash_has_left_is_swept_at_the_start(self):
+        ground = self.ground()
+        ground.signed()
+        folder = ground.folder / "relay/data/keys"
+        left = [folder / f"dkim-{name}.key" for name in ("gone.example.com-trackpost", "a-b.test-mail_2")]
+        ours = folder / f"dkim-{DOMAIN}-trackpost.key"
+        kept = [ours, folder / "dkim-notes.txt", folder / f"dkim-{DOMAIN}-elsewhere.key"]
+        for file in (*left, *kept[1:]):
+            file.write_bytes(ours.read_bytes())
+        ground.server.restart()
+        self.assertEqual([file.exists() for file in left], [False, False])
+        self.assertEqual([file.exists() for file in kept], [True, True, True])
+        for file in left:
+            self.assertIn(str(file), ground.server.log())
+        self.assertEqual(self.signs(ground), "trackpost")
+
+    def test_nothing_is_swept_where_the_settings_are_gone(self):
+        """The log is lost; the keys are all that is left of the domain."""
+        ground = self.ground()
+        ground.signed()
+        files = self.key_files(ground)
+        ground.server.kill()
+        for gone in ("log", "store"):
+            shutil.rmtree(ground.folder / "relay/data" / gone)
+        ground.server.token = None
+        ground.server.start()
+        self.assertEqual((len(files), self.key_files(ground)), (1, files))
 
 
 class Import(Case):

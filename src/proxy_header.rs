@@ -1,9 +1,12 @@
 //! The PROXY protocol, version 2, by which a load balancer in front says who its client is. Read before anything else,
-//! and to the byte, so that nothing of what follows is taken for it. Whom it is believed from is decided elsewhere.
+//! and to the byte, so that nothing of what follows is taken for it. Whom it is believed from is decided by those who
+//! listen, as is how long it may take.
+//!
+//! Version 1 is not read: it has no length, so a reader has to look for its end in what may already be the client's.
 
 use ppp::v2::{Addresses, Command, Header, PROTOCOL_PREFIX};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes up to and with the length of the rest.
@@ -14,12 +17,13 @@ const LONGEST: usize = 4 * 1024;
 /// Whom the connection is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    Client(IpAddr),
+    /// An IPv4 address is never written as IPv6.
+    Client(SocketAddr),
     /// The proxy itself, to see whether we live (LOCAL), or a client without an address.
     Proxy,
 }
 
-/// Reads the header.
+/// Reads the header. Fails where there is none, or one of another version; what was read is lost then.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Claim> {
     let bad = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut header = vec![0; MINIMUM_LENGTH];
@@ -35,8 +39,10 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Claim> {
     stream.read_exact(&mut header[MINIMUM_LENGTH..]).await?;
     let header = Header::try_from(&header[..]).map_err(|e| bad(format!("PROXY header: {e}")))?;
     Ok(match (header.command, header.addresses) {
-        (Command::Proxy, Addresses::IPv4(ip)) => Claim::Client(ip.source_address.into()),
-        (Command::Proxy, Addresses::IPv6(ip)) => Claim::Client(IpAddr::from(ip.source_address).to_canonical()),
+        (Command::Proxy, Addresses::IPv4(ip)) => Claim::Client((ip.source_address, ip.source_port).into()),
+        (Command::Proxy, Addresses::IPv6(ip)) => {
+            Claim::Client((IpAddr::from(ip.source_address).to_canonical(), ip.source_port).into())
+        }
         _ => Claim::Proxy,
     })
 }
@@ -61,14 +67,17 @@ mod tests {
     async fn headers() {
         let v4 = [192, 0, 2, 7, 127, 0, 0, 1, 0, 80, 0, 25];
         let with = |header: Vec<u8>| [&header[..], b"EHLO"].concat();
-        let client = Claim::Client("192.0.2.7".parse().unwrap());
+        let client = Claim::Client("192.0.2.7:80".parse().unwrap());
         assert_eq!(claim(&with(header(1, 0x11, &v4))).await.unwrap(), client);
         let tlv = [&v4[..], &[4, 0, 1, 9]].concat();
         assert_eq!(claim(&with(header(1, 0x11, &tlv))).await.unwrap(), client);
-        let mapped = [&[0; 10][..], &[255, 255, 192, 0, 2, 7], &[0; 20]].concat();
+        let mapped = [&[0; 10][..], &[255, 255, 192, 0, 2, 7], &[0; 16], &[0, 80, 0, 25]].concat();
         assert_eq!(claim(&with(header(1, 0x21, &mapped))).await.unwrap(), client);
         assert_eq!(claim(&with(header(0, 0, &[]))).await.unwrap(), Claim::Proxy);
         assert_eq!(claim(&with(header(1, 0, &[]))).await.unwrap(), Claim::Proxy);
+        let six = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[7], &[0; 16], &[0x12, 0x34, 0, 25]].concat();
+        let client = Claim::Client("[2001:db8::7]:4660".parse().unwrap());
+        assert_eq!(claim(&with(header(1, 0x21, &six))).await.unwrap(), client);
         for bad in [
             header(2, 0x11, &v4),
             header(1, 0x11, &v4[..4]),
