@@ -9,12 +9,13 @@
 //! watch, and tries again to open it.
 
 use crate::clock;
-use crate::event::{AgentList, Class, Event, Hit, classify};
+use crate::event::{Class, Event, Hit, MachineList, classify};
 use crate::mail::{Outcome, QueueId, Status};
 use crate::spool::{Cursor, Log, MessageHead, Stored};
 use crate::store::{
     HitRow, MaybeStore, MessageRow, RecipientRow, Store, Write, cursor_write, hit_rows, message, message_writes,
 };
+use arc_swap::ArcSwap;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub struct Recorder {
     /// Set while the view is open, for those who read it.
     pub store: MaybeStore,
     pub events: broadcast::Sender<Arc<Event>>,
-    pub agents: AgentList,
+    /// Swapped at a reload.
+    pub machines: Arc<ArcSwap<MachineList>>,
 }
 
 /// Folds until `stop` says so, then writes what it has.
@@ -267,10 +269,11 @@ impl<'a> Fold<'a> {
     }
 
     fn hit_record(&mut self, place: Cursor, hits: Vec<Hit>) {
+        let machines = self.recorder.machines.load();
         let rows: Vec<_> = hits
             .into_iter()
             .map(|hit| {
-                let class = classify(&hit, Some(self.recent.delivered_at(&hit)), &self.recorder.agents);
+                let class = classify(&hit, Some(self.recent.delivered_at(&hit)), &machines);
                 HitRow { hit, class }
             })
             .collect();

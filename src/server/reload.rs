@@ -3,6 +3,7 @@
 
 use super::{parts, systemd};
 use crate::config::Config;
+use crate::event::MachineList;
 use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
 use crate::ops::Ops;
@@ -22,6 +23,7 @@ pub struct Reloaded {
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
     pub ops: Arc<Ops>,
+    pub machines: Arc<ArcSwap<MachineList>>,
     pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
     pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
@@ -69,6 +71,7 @@ impl Reloaded {
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
+        self.machines.store(Arc::clone(&config.events.machines));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
         for listener in &config.smtp.listeners {
