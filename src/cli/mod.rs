@@ -8,6 +8,7 @@ mod domain;
 mod events;
 mod journal;
 mod key;
+mod machines;
 mod queue;
 mod rewrite;
 mod search;
@@ -67,6 +68,9 @@ enum Command {
     /// What happened to messages
     #[command(subcommand)]
     Events(events::Command),
+    /// Whose opens and clicks are no person's
+    #[command(subcommand)]
+    Machines(machines::Command),
 }
 
 /// Runs the program.
@@ -87,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Test(options) => test::run(&file, options),
         Command::Tracking(command) => tracking::run(&file, command),
         Command::Events(command) => events::run(&file, command),
+        Command::Machines(command) => machines::run(&command),
     }
 }
 

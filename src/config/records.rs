@@ -63,7 +63,8 @@ fn read_machines(s: &mut Section<'_>) -> (Option<PathBuf>, MachineList) {
     let text = text.and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", s.written("machines_file")))
     });
-    let list = text.and_then(|text| MachineList::parse(&text).map_err(|e| format!("{}:{e}", file.display())));
+    let list =
+        text.and_then(|text| MachineList::parse(&text).map_err(|e| format!("{} line {e}", s.written("machines_file"))));
     let list = list.unwrap_or_else(|message| {
         s.refuse(true, &["machines_file"], message);
         MachineList::builtin()

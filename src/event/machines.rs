@@ -245,14 +245,23 @@ mod tests {
     }
 
     /// Kinds (`open`, `click`, `both`), reason and agent, a tab between them.
+    fn machines() -> Vec<(&'static str, &'static str, &'static str)> {
+        let columns =
+            |line: &'static str| line.split_once('\t').and_then(|(kinds, rest)| Some((kinds, rest.split_once('\t')?)));
+        lines(MACHINE)
+            .map(|line| columns(line).unwrap())
+            .map(|(kinds, (reason, agent))| (kinds, reason, agent))
+            .collect()
+    }
+
     #[test]
     fn every_machine_is_on_the_list() {
-        let list = MachineList::builtin();
-        for line in lines(MACHINE) {
-            let [kinds, want, agent] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
+        let (list, machines) = (MachineList::builtin(), machines());
+        for (_, _, agent) in &machines {
             for kind in ["open", "click"] {
-                let want = (kinds == "both" || kinds == kind).then(|| want.to_owned());
-                assert_eq!(reason(&list, kind, agent, "192.0.2.1"), want, "{kind} by {agent}");
+                let said = |(kinds, _, same): &&(&str, &str, &str)| same == agent && ["both", kind].contains(kinds);
+                let want = machines.iter().find(said).map(|(_, reason, _)| *reason);
+                assert_eq!(reason(&list, kind, agent, "192.0.2.1").as_deref(), want, "{kind} by {agent}");
             }
         }
     }
@@ -261,11 +270,9 @@ mod tests {
     #[test]
     fn every_pattern_has_its_machine() {
         let list = MachineList::builtin();
-        let met = |pattern: &Pattern| {
-            lines(MACHINE).any(|line| pattern.matches(&line.splitn(3, '\t').nth(2).unwrap().to_ascii_lowercase()))
-        };
-        let unmet: Vec<_> = list.agents.iter().filter(|(pattern, _)| !met(pattern)).map(|(p, _)| p.text()).collect();
-        let unmet: Vec<_> = unmet.into_iter().map(String::from_utf8_lossy).collect();
+        let agents: Vec<_> = machines().iter().map(|(_, _, agent)| agent.to_ascii_lowercase()).collect();
+        let met = |pattern: &Pattern| agents.iter().any(|agent| pattern.matches(agent));
+        let unmet: Vec<_> = list.agents.iter().filter(|(pattern, _)| !met(pattern)).collect();
         assert!(unmet.is_empty(), "{unmet:#?}");
     }
 

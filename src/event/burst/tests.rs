@@ -288,6 +288,8 @@ fn disordered(mut hits: Vec<Hit>, late: &[u64]) -> Vec<Hit> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn bursts_as_by_looking_at_all(hits in prop_oneof![on_one_copy(300), on_one_copy(4_000), on_one_copy(30_000)], total in prop::option::of(0u16..14)) {
         let hits = paused(hits);
