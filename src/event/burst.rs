@@ -160,7 +160,7 @@ fn needed(total_links: Option<u16>) -> Option<(usize, u64)> {
 fn bursts(seen: &mut [&mut Seen<OnCopy>], needed: usize, within: u64) {
     let mut untold = seen.iter().filter(|one| !one.told).map(|one| one.at);
     let Some(first_untold) = untold.next() else { return };
-    let last_untold = untold.last().unwrap_or(first_untold);
+    let last_untold = untold.next_back().unwrap_or(first_untold);
     let click = |one: &&mut Seen<OnCopy>| Some(Click { at: one.at, link: one.what.link?, by: one.what.address });
     let clicks: Vec<_> = seen.iter().filter_map(click).collect();
     // The shortest runs of clicks on so many links: neither end can be spared.
