@@ -9,6 +9,7 @@ mod events;
 mod journal;
 mod key;
 mod kill;
+mod machines;
 mod queue;
 mod recipient;
 mod rewrite;
@@ -75,6 +76,9 @@ enum Command {
     /// What happened to messages
     #[command(subcommand)]
     Events(events::Command),
+    /// Whose opens and clicks are no person's
+    #[command(subcommand)]
+    Machines(machines::Command),
 }
 
 /// Runs the program.
@@ -97,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Test(options) => test::run(&file, options),
         Command::Tracking(command) => tracking::run(&file, command),
         Command::Events(command) => events::run(&file, command),
+        Command::Machines(command) => machines::run(&command),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use super::section::Section;
 use super::value::{address, duration, flag, one_of, size, some_time};
+use crate::event::MachineList;
 use crate::mail::Address;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::Level;
 
@@ -16,6 +20,10 @@ pub struct Events {
     pub anonymize_ip: bool,
     /// Bytes that the history may take on disk before its oldest part goes.
     pub max_size: u64,
+    /// Where `machines` was read; `None`: it is the list that comes with the program.
+    pub machines_file: Option<PathBuf>,
+    /// Whose hits are no person's.
+    pub machines: Arc<MachineList>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +50,29 @@ pub(super) fn read_events(s: &mut Section<'_>) -> Events {
     let retention = s.value("retention", some_time, Duration::from_hours(400 * 24));
     let raw = s.value("raw_retention", duration, Duration::from_hours(30 * 24).min(retention));
     s.refuse(raw > retention, &["raw_retention", "retention"], "is longer than retention");
-    Events {
-        retention,
-        raw_retention: raw,
-        anonymize_ip: s.value("anonymize_ip", flag, false),
-        max_size: s.value("max_size", size, 20 << 30),
+    let anonymize_ip = s.value("anonymize_ip", flag, false);
+    let max_size = s.value("max_size", size, 20 << 30);
+    let (machines_file, machines) = read_machines(s);
+    Events { retention, raw_retention: raw, anonymize_ip, max_size, machines_file, machines: Arc::new(machines) }
+}
+
+/// The operator's list, which takes the place of ours.
+fn read_machines(s: &mut Section<'_>) -> (Option<PathBuf>, MachineList) {
+    let Some(file) = s.readable_file("machines_file") else { return (None, MachineList::builtin()) };
+    if !s.opens(&file) {
+        return (Some(file), MachineList::builtin());
     }
+    let text = fs::read(&file).map_err(|e| format!("{} cannot be read: {e}", s.written("machines_file")));
+    let text = text.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", s.written("machines_file")))
+    });
+    let list =
+        text.and_then(|text| MachineList::parse(&text).map_err(|e| format!("{} line {e}", s.written("machines_file"))));
+    let list = list.unwrap_or_else(|message| {
+        s.refuse(true, &["machines_file"], message);
+        MachineList::builtin()
+    });
+    (Some(file), list)
 }
 
 pub(super) fn read_webhooks(s: &mut Section<'_>) -> Webhooks {

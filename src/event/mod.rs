@@ -2,16 +2,20 @@
 //! the judgement whether it was a machine.
 //!
 //! Every hit is kept and none is blocked; the judgement is a label that counts can be split by. Neither a clock nor a
-//! file is read here: the list of known agents is compiled in.
+//! file is read here: the list of known machines is compiled in, or handed over as text.
 
+mod burst;
 mod class;
 mod life;
+mod machines;
+mod networks;
+mod reason;
 
-pub use class::{
-    AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
-};
-
+pub use burst::{Bursts, HitRef, Verdict};
+pub use class::{Class, FAST_CLICK_MS, UnknownReason, classify};
 pub use life::{Event, EventKind, HitFacts};
+pub use machines::{BUILTIN_MACHINES, MachineList, MachineListError};
+pub use reason::{AgentName, MachineReason, NotAReason};
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

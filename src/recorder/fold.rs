@@ -8,13 +8,13 @@ use super::known::{Cache, Known};
 use super::people::People;
 use super::sums::Sums;
 use super::{COMMIT_EVERY, REOPEN_FIRST, Recorder};
-use crate::event::{Class, Event, Hit, HitFacts, classify};
+use crate::event::{Bursts, Class, Event, Hit, HitFacts, HitKind, HitRef as Part, MachineReason, classify};
 use crate::mail::{Outcome, QueueId, Status};
 use crate::rewrite::ReportFacts;
 use crate::spool::{Cursor, MessageHead, Stored};
 use crate::store::{
-    Counter, Delay, HitRef, MessageRow, RecipientRow, Store, StoreError, Write, counted_write, cursor_write, message,
-    message_writes, time_writes,
+    Counter, Delay, HitEntry, HitRef, MessageRow, RecipientRow, Store, StoreError, Write, counted_write, cursor_write,
+    message, message_writes, time_writes,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(super) struct Fold<'a> {
     order: VecDeque<(Cursor, QueueId)>,
     pub messages: Cache,
     pub people: People,
+    bursts: Bursts,
     sums: Sums,
     /// What else goes with the counts.
     writes: Vec<Write>,
@@ -67,6 +68,7 @@ impl<'a> Fold<'a> {
             order: VecDeque::new(),
             messages: Cache::default(),
             people: People::default(),
+            bursts: Bursts::default(),
             sums: Sums::default(),
             writes: Vec::new(),
             committed: Instant::now(),
@@ -112,6 +114,7 @@ impl<'a> Fold<'a> {
         self.order.clear();
         self.messages.clear();
         self.people.clear();
+        self.bursts = Bursts::default();
         self.sums.clear();
         self.writes.clear();
     }
@@ -252,7 +255,18 @@ impl<'a> Fold<'a> {
     fn hit(&mut self, store: Option<&Store>, hit: &Hit) -> Result<Option<HitRef>, StoreError> {
         let known = self.messages.find(&hit.id, store)?;
         let delivered = known.as_ref().map_or(0, |known| known.delivered_at(hit.recipient, hit.at));
-        let mut class = classify(hit, Some(delivered), &self.recorder.agents);
+        let mut class = classify(hit, Some(delivered), &self.recorder.machines.load());
+        let links =
+            known.as_ref().and_then(|known| known.facts).map(|facts| u16::try_from(facts.links).unwrap_or(u16::MAX));
+        let verdict = match (&hit.kind, &class) {
+            // An image proxy's opens come from few addresses for many people, and are known for what they are.
+            (HitKind::Open, Class::Machine(_)) => None,
+            _ => Some(self.bursts.note(hit, links)),
+        };
+        let (this, earlier) = verdict.map_or((None, Vec::new()), |verdict| (verdict.this, verdict.earlier));
+        if let (Some(reason), false) = (this, matches!(class, Class::Machine(_))) {
+            class = Class::Machine(reason);
+        }
         let to = known.as_ref().and_then(|known| known.head.envelope.recipients.get(usize::from(hit.recipient)));
         let to = to.map(|recipient| recipient.address.clone());
         let mut entry = None;
@@ -264,14 +278,15 @@ impl<'a> Fold<'a> {
                 }
                 let noted = self.people.note(store, known, hit, class, &mut self.sums)?;
                 (class, entry) = (noted.class, noted.entry);
+                self.relabel(store, earlier)?;
             }
             // The message was forgotten, so this is nobody's; it happened all the same.
             (None, Some(_)) => {
                 let counter = match (&hit.kind, &class) {
-                    (crate::event::HitKind::Open, Class::Machine(_)) => Counter::OpensMachine,
-                    (crate::event::HitKind::Open, _) => Counter::OpensHuman,
-                    (crate::event::HitKind::Click { .. }, Class::Machine(_)) => Counter::ClicksMachine,
-                    (crate::event::HitKind::Click { .. }, _) => Counter::ClicksHuman,
+                    (HitKind::Open, Class::Machine(_)) => Counter::OpensMachine,
+                    (HitKind::Open, _) => Counter::OpensHuman,
+                    (HitKind::Click { .. }, Class::Machine(_)) => Counter::ClicksMachine,
+                    (HitKind::Click { .. }, _) => Counter::ClicksHuman,
                 };
                 self.sums.add_for(None, hit.at, counter, i64::from(hit.count));
             }
@@ -293,6 +308,21 @@ impl<'a> Fold<'a> {
             let _ = self.recorder.events.send(Arc::new(Event::of_hit(facts, to.as_ref())));
         }
         Ok(entry)
+    }
+
+    /// Gives hits another label, now that others have shown what they were part of.
+    fn relabel(&mut self, store: &Store, hits: Vec<(Part, MachineReason)>) -> Result<(), StoreError> {
+        for (hit, reason) in hits {
+            let Some(known) = self.messages.find(&hit.id, Some(store))? else { continue };
+            let is_it = |entry: &HitEntry| {
+                entry.at == hit.at && entry.link() == hit.link && entry.address.is_none_or(|a| a == hit.address)
+            };
+            let (whose, class) = ((hit.id, hit.recipient), Class::Machine(reason));
+            if self.people.relabel(store, known, (whose, &is_it), &class, &mut self.sums)?.is_some() {
+                metrics::counter!("trackpost_hits_relabelled_total").increment(1);
+            }
+        }
+        Ok(())
     }
 
     /// Has `write` go with the counts.

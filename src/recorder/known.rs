@@ -85,10 +85,6 @@ impl Cache {
         }
     }
 
-    pub fn at_hand(&mut self, id: &QueueId) -> Option<&mut Known> {
-        self.messages.get_mut(id)
-    }
-
     /// The message, read from `store` where it is not at hand; `None` where it is in neither.
     pub fn find(&mut self, id: &QueueId, store: Option<&Store>) -> Result<Option<&mut Known>, StoreError> {
         if !self.messages.contains_key(id) {
@@ -158,7 +154,7 @@ mod tests {
         }
         assert_eq!(cache.order.len(), 200);
         assert_eq!(cache.recipients, 200_000);
-        assert!(cache.at_hand(&id(799)).is_none() && cache.at_hand(&id(800)).is_some());
+        assert!(!cache.messages.contains_key(&id(799)) && cache.messages.contains_key(&id(800)));
         cache.put(id(2_000), known(1_000_000));
         assert_eq!(cache.order.len(), 1, "the newest stays, however large");
     }

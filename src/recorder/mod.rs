@@ -17,7 +17,7 @@ mod sweep;
 mod tests;
 
 use crate::clock;
-use crate::event::{AgentList, Event};
+use crate::event::{Event, MachineList};
 use crate::mail::Address;
 use crate::ops::Forget;
 use crate::spool::Log;
@@ -45,7 +45,8 @@ pub struct Recorder {
     /// Set while the view is open, for those who read it.
     pub store: MaybeStore,
     pub events: broadcast::Sender<Arc<Event>>,
-    pub agents: AgentList,
+    /// May be swapped.
+    pub machines: Arc<ArcSwap<MachineList>>,
     /// Who gets untracked copies of a domain's mail, and whose hits are not recorded: excluded and opted out.
     pub left_alone: Box<dyn Fn(&str, &Address) -> bool + Send + Sync>,
     /// May be swapped.

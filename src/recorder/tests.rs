@@ -80,7 +80,7 @@ async fn folded(
         log: log.clone(),
         store: Arc::clone(&store),
         events: broadcast::channel(1_000).0,
-        agents: AgentList::builtin(),
+        machines: Arc::new(ArcSwap::from_pointee(MachineList::builtin())),
         left_alone: Box::new(|_, address| address.as_str().starts_with("person9@")),
         keeping: Arc::new(ArcSwap::from_pointee(keeping)),
         asked,
@@ -252,4 +252,43 @@ async fn a_recipient_is_forgotten_and_others_are_not() {
     assert!(store::messages_with(&store, "person0@example.net", 9).unwrap().is_empty());
     assert_eq!(store::messages_with(&store, "person1@example.net", 9).unwrap(), [id(1)]);
     assert_eq!(all(&store, Scope::Domain("example.com")).get(Counter::OpensHuman), 6, "counts name nobody");
+}
+
+#[tokio::test]
+async fn a_burst_makes_machines_of_those_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(Options::new(dir.path())).unwrap();
+    append(&log, Entry::Message { id: id(1), head: head(1, 2), body: vec!["hello".into()] }).await;
+    let outcomes = vec![delivered(0, DELIVERED), delivered(1, DELIVERED)];
+    append(&log, Entry::Outcomes { id: id(1), outcomes, report: Some(report()) }).await;
+    let at = DELIVERED + 60_000;
+    append(
+        &log,
+        Entry::Hits(vec![
+            hit(1, 1, Some(0), at, FIREFOX),
+            hit(1, 0, None, at, FIREFOX),
+            hit(1, 0, Some(0), at + 100, FIREFOX),
+            hit(1, 0, Some(1), at + 200, FIREFOX),
+        ]),
+    )
+    .await;
+    let store = folded(dir.path(), &log, FOREVER, nothing).await;
+    assert_eq!(all(&store, Scope::Domain("example.com")).get(Counter::ClickedHuman), 2);
+    // The last of the message's three links shows what it was; in another record, and after a restart it is not known
+    // any more what came before, so all of the burst is read by one process.
+    store.commit(vec![store::cursor_write(Default::default())]).await.unwrap();
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("store")).unwrap();
+    append(&log, Entry::Hits(vec![hit(1, 0, Some(2), at + 300, FIREFOX)])).await;
+    let store = folded(dir.path(), &log, FOREVER, nothing).await;
+    let counts = all(&store, Scope::Domain("example.com"));
+    let of = |counter| counts.get(counter);
+    assert_eq!((of(Counter::ClicksHuman), of(Counter::ClicksMachine)), (1, 3));
+    assert_eq!((of(Counter::OpensHuman), of(Counter::OpensMachine)), (0, 1));
+    assert_eq!((of(Counter::ClickedAny), of(Counter::ClickedHuman), of(Counter::OpenedHuman)), (2, 1, 0));
+    assert_eq!((of(Counter::DeliveredClickedHuman), of(Counter::DeliveredOpenedAny)), (1, 1));
+    let link = store::counts(&store, Scope::MessageLink(id(1), 0)).unwrap();
+    assert_eq!((link.get(Counter::ClickedAny), link.get(Counter::ClickedHuman)), (2, 1));
+    let (seen, _) = store::seen(&store, &id(1), 0).unwrap().unwrap();
+    assert!(seen.entries.iter().all(|entry| entry.class.reason().as_deref() == Some("burst")), "{seen:?}");
 }

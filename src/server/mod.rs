@@ -13,7 +13,7 @@ use crate::admin;
 use crate::api;
 use crate::clock;
 use crate::config::Config;
-use crate::event::{AgentList, Event, Hit};
+use crate::event::{Event, Hit};
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
@@ -188,16 +188,17 @@ pub async fn serve_until(
     let (events, _) = broadcast::channel::<Arc<Event>>(1_024);
 
     let store = MaybeStore::default();
+    let machines = Arc::new(ArcSwap::new(Arc::clone(&config.events.machines)));
     let recorder = tokio::spawn(recorder::run(
         Recorder {
             data_dir: config.data_dir.clone(),
             log: log.clone(),
             store: Arc::clone(&store),
             events: events.clone(),
-            agents: AgentList::builtin(),
             left_alone: parts::left_alone(Arc::clone(&settings), Arc::clone(&privacy)),
             keeping: Arc::clone(&keeping),
             asked,
+            machines: Arc::clone(&machines),
         },
         recording,
     ));
@@ -299,8 +300,17 @@ pub async fn serve_until(
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    let reloaded =
-        Reloaded { terms: terms.collect(), keeping, intake, inbound: Arc::clone(&inbound), outbound, ops, tls, config };
+    let reloaded = Reloaded {
+        terms: terms.collect(),
+        intake,
+        inbound: Arc::clone(&inbound),
+        outbound,
+        ops,
+        keeping,
+        machines,
+        tls,
+        config,
+    };
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");

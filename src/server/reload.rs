@@ -3,6 +3,7 @@
 
 use super::{parts, systemd};
 use crate::config::Config;
+use crate::event::MachineList;
 use crate::inbound::{Inbound, Terms};
 use crate::intake::Intake;
 use crate::ops::Ops;
@@ -24,6 +25,7 @@ pub struct Reloaded {
     pub outbound: Arc<Outbound>,
     pub ops: Arc<Ops>,
     pub keeping: Arc<ArcSwap<Keeping>>,
+    pub machines: Arc<ArcSwap<MachineList>>,
     pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
     pub terms: Vec<(SocketAddr, Arc<ArcSwap<Terms>>)>,
@@ -72,6 +74,7 @@ impl Reloaded {
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.keeping.store(Arc::new(parts::keeping(&config)));
+        self.machines.store(Arc::clone(&config.events.machines));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
         for listener in &config.smtp.listeners {
