@@ -169,14 +169,23 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads a file, unless others than its owner may do so too.
-fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let fail = |e| KeyError::Io(path.to_owned(), e);
-    let mode = fs::metadata(path).map_err(fail)?.mode() & 0o777;
+/// What tells one state of a file from another: inode, size and time of change.
+type Stamp = (u64, u64, i64, i64);
+
+/// The state of a file, unless others than its owner may read it.
+fn private_stamp(path: &Path) -> Result<Stamp, KeyError> {
+    let meta = fs::metadata(path).map_err(|e| KeyError::Io(path.to_owned(), e))?;
+    let mode = meta.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed(path.to_owned(), mode));
     }
-    fs::read(path).map_err(fail)
+    Ok((meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
+}
+
+/// Reads a file, unless others than its owner may do so too.
+fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
+    private_stamp(path)?;
+    fs::read(path).map_err(|e| KeyError::Io(path.to_owned(), e))
 }
 
 fn read_secret(path: &Path) -> Result<[u8; 32], KeyError> {
