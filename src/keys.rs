@@ -54,6 +54,27 @@ impl Keys {
         Ok((keys, tokens))
     }
 
+    /// Files of a data folder's keys that others than their owner may read; none where there is no folder yet.
+    pub fn exposed(data_dir: &Path) -> Result<Vec<KeyError>, KeyError> {
+        let dir = data_dir.join("keys");
+        let failed = |e| KeyError::Io(dir.clone(), e);
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if let Err(exposed @ KeyError::Exposed(..)) = private_stamp(&path)
+                && path.is_file()
+            {
+                found.push(exposed);
+            }
+        }
+        found.sort_by_cached_key(ToString::to_string);
+        Ok(found)
+    }
+
     /// All token keys, by id.
     pub fn token_keys(&self) -> Result<Vec<TokenKey>, KeyError> {
         let mut found = Vec::new();
@@ -247,7 +268,10 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(keys.token_keys(), Err(KeyError::Exposed(_, 0o644))));
+        assert!(matches!(&Keys::exposed(dir.path()).unwrap()[..], [KeyError::Exposed(of, 0o644)] if *of == path));
+        assert!(Keys::exposed(&dir.path().join("none")).unwrap().is_empty());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Keys::exposed(dir.path()).unwrap().is_empty());
         fs::write(&path, "xyz").unwrap();
         assert!(matches!(keys.token_keys(), Err(KeyError::Malformed(_))));
     }
