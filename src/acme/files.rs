@@ -83,6 +83,9 @@ fn look(folder: &Path, held: &mut HashMap<DomainName, HostCertificate>, seen: &m
         match read(folder, host) {
             Ok(certificate) => {
                 tracing::info!(%host, "certificate taken");
+                if certificate.is_self_signed {
+                    tracing::warn!(%host, "its certificate is signed by itself: browsers refuse the links to it");
+                }
                 held.insert(host.clone(), certificate);
             }
             Err(why) => tracing::warn!(%host, "its certificate is not taken: {why}"),

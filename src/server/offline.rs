@@ -63,6 +63,9 @@ fn doubts(folder: &Path, config: &Config) -> Vec<String> {
             Err(why) => doubts.push(format!("no certificate for {host}: {why}")),
             Ok(pair) if pair.usable_until() <= now => doubts.push(format!("the certificate of {host} has ended")),
             Ok(pair) if now < pair.not_before => doubts.push(format!("the certificate of {host} is not valid yet")),
+            Ok(pair) if pair.is_self_signed => {
+                doubts.push(format!("the certificate of {host} is signed by itself: browsers refuse the links to it"));
+            }
             Ok(_) => {}
         }
     }
