@@ -255,6 +255,7 @@ fn why_not_ordered(terms: &Terms, asked: &Subdomain) -> Option<String> {
         return Some("no pair of files that can be used names it".to_owned());
     }
     let caa = asked.caa.as_ref().filter(|caa| !caa.record.is_verified())?;
-    let found = asked.looks.caa_found.as_ref().map_or_else(String::new, |found| format!(", {found}"));
-    Some(format!("the CAA records of {} do not let {} issue one{found}", caa.name, terms.expected.caa_issuer))
+    let issuer = &terms.expected.caa_issuer;
+    let unknown = || format!("the CAA records at {} do not let {issuer} issue one", caa.name);
+    Some(asked.looks.caa_found.clone().unwrap_or_else(unknown))
 }

@@ -219,6 +219,9 @@ class BadInput(Case):
                 breaks()
                 until("mail that is not signed", lambda: self.signs(ground) is None, 15)
                 self.assertIn(why, self.command(ground, "show", DOMAIN))
+                checked = ground.server.attempt("check", "--online")
+                self.assertEqual(checked.returncode, 1)
+                self.assertRegex(checked.stderr, rf"signing for {DOMAIN}: off: .*{why}")
                 file.write_bytes(kept)
                 file.chmod(0o600)
                 self.assertIn("with selector trackpost", self.command(ground, "show", DOMAIN))
@@ -325,7 +328,12 @@ class Import(Case):
         openssl("pkey", "-in", good, "-aes256", "-passout", "pass:x", "-out", locked)
         public = self.folder / "public.pem"
         openssl("pkey", "-in", good, "-pubout", "-out", public)
+        binary, large = self.folder / "binary", self.folder / "large"
+        binary.write_bytes(bytes(range(256)) * 8)
+        large.write_bytes(good.read_bytes() + b"x" * 3_000_000)
         for want, file, *more in (
+            ("no private key in PEM form", binary),
+            (f"{large}: it has more than 32 KiB", large),
             ("1024 bits", small),
             ("not RSA", curve),
             ("not RSA", edwards),
