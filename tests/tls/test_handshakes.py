@@ -254,6 +254,19 @@ class Protocols(Listener):
         # An alert, an answer that says what is wrong, or nothing: but an end.
         self.assertTrue(data == b"" or data[0] == 0x15 or data.startswith(b"HTTP/1.1 400"), data)
 
+    def test_streams_are_few(self):
+        """SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, section 6.5.2): a client that reads no answer holds no more."""
+        context = handshake.trusting(self.root, ("h2",))
+        with socket.create_connection(("127.0.0.1", self.secure), handshake.TIMEOUT) as plain:
+            with context.wrap_socket(plain, server_hostname=HOST) as client:
+                client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                data = b""
+                while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3], "big"):
+                    data += client.recv(1024) or self.fail(f"no frame: {data}")
+        self.assertEqual(data[3], 4, "the first frame has the settings")
+        settings = dict(struct.iter_unpack("!HI", data[9:9 + int.from_bytes(data[:3], "big")]))
+        self.assertIn(settings.get(3), range(8, 33))
+
     def test_many_streams_at_once(self):
         sent = self.sent()
         host, port, path = handshake.split(sent.link)
