@@ -4,8 +4,8 @@
 
 MESSAGES (2,000) letters of 20 KB with twenty links, of a domain that is tracked, go through the relay in each of ROUNDS
 (3), and as many again with `dkim` on. All that was acknowledged must arrive, each copy signed, or none. The medians
-count: what a copy costs more must be at most 1.2 times what SIGNATURES, a program that makes nothing but them, says that
-one RSA signature of 2,048 bits costs.
+count: what a copy costs more must be at most 1.2 times what SIGNATURES, a program that makes nothing but them, says
+that one RSA signature of 2,048 bits costs.
 """
 
 import os

@@ -41,7 +41,8 @@ class Ground:
             self.dns.zone("relay.example.net", "track A 127.0.0.1")
             self.dns.zone(DOMAIN)
             self.smarthost = self.kept(Smarthost(*([script] if script else [])), "stop")
-            self.server = self.kept(Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings), "close")
+            server = Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings)
+            self.server = self.kept(server, "close")
             # All of it has begun: it ends with `close`, and not here.
             self.closing = self.closing.pop_all()
 

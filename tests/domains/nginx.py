@@ -65,8 +65,9 @@ class Nginx:
         # Workers of the user who may read the folder, where we are root.
         user = "user root;" if os.getuid() == 0 else ""
         file = self.folder / "nginx.conf"
-        file.write_text(HEAD.format(folder=self.folder, listen=listen or f"127.0.0.1:{port}", http=http, user=user, main=main,
-                                    certificate=f"{certificate}.pem", key=f"{certificate}.key", location=location))
+        file.write_text(HEAD.format(folder=self.folder, listen=listen or f"127.0.0.1:{port}", http=http, user=user,
+                                    main=main, certificate=f"{certificate}.pem", key=f"{certificate}.key",
+                                    location=location))
         log = self.folder / "log"
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
         if not program:

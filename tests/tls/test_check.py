@@ -201,8 +201,8 @@ class OfFiles(Said, Files):
     def test_one_that_signed_itself(self):
         server = self.begin(HOST, TARGET)
         new = self.folder / "new"
-        succeed("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                "-subj", "/CN=Own", "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", f"{new}.key", "-out", f"{new}.pem")
+        succeed("openssl", *"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=Own".split(),
+                "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", f"{new}.key", "-out", f"{new}.pem")
         for end in ("key", "pem"):
             pathlib.Path(f"{new}.{end}").replace(self.certificates / f"{HOST}.{end}")
         until("a word about it", lambda: "signed by itself: browsers refuse" in server.log(), 15)
