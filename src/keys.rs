@@ -57,6 +57,27 @@ impl Keys {
         Ok((keys, tokens))
     }
 
+    /// Files of a data folder's keys that others than their owner may read; none where there is no folder yet.
+    pub fn exposed(data_dir: &Path) -> Result<Vec<KeyError>, KeyError> {
+        let dir = data_dir.join("keys");
+        let failed = |e| KeyError::Io(dir.clone(), e);
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if let Err(exposed @ KeyError::Exposed(..)) = private_stamp(&path)
+                && path.is_file()
+            {
+                found.push(exposed);
+            }
+        }
+        found.sort_by_cached_key(ToString::to_string);
+        Ok(found)
+    }
+
     /// All token keys, by id.
     pub fn token_keys(&self) -> Result<Vec<TokenKey>, KeyError> {
         let mut found = Vec::new();
@@ -182,14 +203,23 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads a file, unless others than its owner may do so too.
-fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let fail = |e| KeyError::Io(path.to_owned(), e);
-    let mode = fs::metadata(path).map_err(fail)?.mode() & 0o777;
+/// What tells one state of a file from another: inode, size and time of change.
+type Stamp = (u64, u64, i64, i64);
+
+/// The state of a file, unless others than its owner may read it.
+fn private_stamp(path: &Path) -> Result<Stamp, KeyError> {
+    let meta = fs::metadata(path).map_err(|e| KeyError::Io(path.to_owned(), e))?;
+    let mode = meta.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed(path.to_owned(), mode));
     }
-    fs::read(path).map_err(fail)
+    Ok((meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
+}
+
+/// Reads a file, unless others than its owner may do so too.
+fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
+    private_stamp(path)?;
+    fs::read(path).map_err(|e| KeyError::Io(path.to_owned(), e))
 }
 
 fn new_secret(path: &Path) -> Result<[u8; 32], KeyError> {
@@ -283,7 +313,10 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(keys.token_keys(), Err(KeyError::Exposed(_, 0o644))));
+        assert!(matches!(&Keys::exposed(dir.path()).unwrap()[..], [KeyError::Exposed(of, 0o644)] if *of == path));
+        assert!(Keys::exposed(&dir.path().join("none")).unwrap().is_empty());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Keys::exposed(dir.path()).unwrap().is_empty());
         fs::write(&path, "xyz").unwrap();
         assert!(matches!(keys.token_keys(), Err(KeyError::Malformed(_))));
     }

@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
-use crate::tls::{HostCertificate, HostCertificates};
+use crate::tls::{HostCertificate, HostCertificates, key_is_private};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -64,6 +64,12 @@ pub fn read_folder(folder: &Path) -> Vec<(DomainName, HostCertificate)> {
     held.into_iter().collect()
 }
 
+/// What lies in the folder, each host with what is wrong with its pair, if something is.
+pub fn judge_folder(folder: &Path) -> io::Result<BTreeMap<DomainName, Result<HostCertificate, String>>> {
+    let hosts = stamps(folder)?.into_keys();
+    Ok(hosts.map(|host| (host.clone(), read(folder, &host))).collect())
+}
+
 /// Takes in what has changed since the state that was `seen`.
 fn look(folder: &Path, held: &mut HashMap<DomainName, HostCertificate>, seen: &mut BTreeMap<DomainName, Stamp>) {
     let now = match stamps(folder) {
@@ -77,6 +83,9 @@ fn look(folder: &Path, held: &mut HashMap<DomainName, HostCertificate>, seen: &m
         match read(folder, host) {
             Ok(certificate) => {
                 tracing::info!(%host, "certificate taken");
+                if certificate.is_self_signed {
+                    tracing::warn!(%host, "its certificate is signed by itself: browsers refuse the links to it");
+                }
                 held.insert(host.clone(), certificate);
             }
             Err(why) => tracing::warn!(%host, "its certificate is not taken: {why}"),
@@ -104,23 +113,17 @@ fn stamps(folder: &Path) -> io::Result<BTreeMap<DomainName, Stamp>> {
 }
 
 fn read(folder: &Path, host: &DomainName) -> Result<HostCertificate, String> {
-    let file = |ending: &str, forbidden: u32| {
+    let file = |ending: &str, judge: fn(u32) -> Result<(), String>| {
         let path = folder.join(format!("{host}.{ending}"));
         let said = |e: io::Error| format!("{}: {e}", path.display());
         let meta = fs::metadata(&path).map_err(said)?;
         if !meta.is_file() {
             return Err(format!("{}: it is no file", path.display()));
         }
-        if meta.mode() & forbidden != 0 {
-            return Err(format!(
-                "{}: mode {:04o} lets others at this key; chmod 640 it",
-                path.display(),
-                meta.mode() & 0o777
-            ));
-        }
+        judge(meta.mode()).map_err(|why| format!("{}: {why}", path.display()))?;
         fs::read(&path).map_err(said)
     };
-    HostCertificate::read(host, &file("pem", 0)?, &file("key", 0o027)?)
+    HostCertificate::read(host, &file("pem", |_| Ok(()))?, &file("key", key_is_private)?)
 }
 
 /// Keeps the settings true to which certificates can be used at this moment.

@@ -9,7 +9,7 @@ mod client;
 mod files;
 mod order;
 
-pub use files::{follow_files, read_folder, tell};
+pub use files::{follow_files, judge_folder, read_folder, tell};
 
 use crate::clock;
 use crate::domain::OrderFailure;
@@ -76,14 +76,19 @@ pub async fn directory_answers(directory: &str, root: Option<&Path>) -> Result<(
     CaClient::new(root)?.answers(directory).await
 }
 
-/// The certificates that lie in the folder of keys. One that does not fit its host is left out, and ordered anew.
+/// The certificates that lie in the folder of keys. One that does not fit its host, or that others may read, is left
+/// out and ordered anew: one host's file stops neither mail nor the other hosts.
 pub fn load(keys: &Keys) -> Result<Vec<(DomainName, HostCertificate)>, KeyError> {
     let mut found = Vec::new();
     keys.read(order::ACCOUNT_FILE)?;
     for name in keys.names("cert-", ".pem")? {
         let Ok(host) = DomainName::parse(&name) else { continue };
-        let Some(pem) = keys.read(&file_of(&host))? else { continue };
-        match HostCertificate::read(&host, &pem, &pem) {
+        let read = match keys.read(&file_of(&host)) {
+            Ok(Some(pem)) => HostCertificate::read(&host, &pem, &pem),
+            Ok(None) => continue,
+            Err(e) => Err(e.to_string()),
+        };
+        match read {
             Ok(certificate) => found.push((host, certificate)),
             Err(why) => tracing::error!("the certificate of {host} is not used: {why}"),
         }

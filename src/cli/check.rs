@@ -2,7 +2,7 @@
 
 use super::{blocking, print_json, table};
 use crate::config::{Config, Fault};
-use crate::server::{self, Probe};
+use crate::server::{self, Findings, Probe};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -19,9 +19,12 @@ pub struct Options {
 
 pub fn run(file: &Path, options: &Options) -> ExitCode {
     let loaded = Config::check(file);
-    let (faults, warnings) = match &loaded {
-        Ok(config) => (&[][..], &config.warnings[..]),
-        Err(faults) => (&faults[..], &[][..]),
+    let Findings { faults, warnings } = match &loaded {
+        Ok(config) => {
+            let found = server::check_files(config);
+            Findings { warnings: [config.warnings.clone(), found.warnings].concat(), ..found }
+        }
+        Err(faults) => Findings { faults: faults.clone(), warnings: Vec::new() },
     };
     let probes = match &loaded {
         Ok(config) if options.online => blocking(async { Ok(server::check_online(config).await) }).unwrap_or_default(),
@@ -34,7 +37,7 @@ pub fn run(file: &Path, options: &Options) -> ExitCode {
             json!({ "what": probe.what, "found": found, "fault": fault })
         };
         let online: Vec<_> = probes.iter().map(probed).collect();
-        print_json(&json!({ "faults": list(faults), "warnings": list(warnings), "online": online }));
+        print_json(&json!({ "faults": list(&faults), "warnings": list(&warnings), "online": online }));
     } else {
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         faults.iter().for_each(|fault| eprintln!("{fault}"));

@@ -84,7 +84,7 @@ pub(super) fn read_file<T>(
 }
 
 /// Where a credential is, for those to whom systemd has given none.
-const NOT_HERE: &str = "credential:";
+pub(super) const NOT_HERE: &str = "credential:";
 
 impl<'a> Section<'a> {
     fn new(source: &'a Source<'a>, prefix: String, table: Option<&'a dyn TableLike>, line: Option<usize>) -> Self {

@@ -1,7 +1,7 @@
 //! `[smtp]`: where mail comes in, who may send, and what it may cost. Never an open relay.
 
 use super::reach::{Bound, is_reachable, too_wide};
-use super::section::Section;
+use super::section::{NOT_HERE, Section};
 use super::value::{KIB, MIB, network, number, one_of, rate, shown, size, socket_address, some_time};
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -69,6 +69,13 @@ pub enum BareNewline {
 pub struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// False for those that systemd hands to the service alone, seen from outside of it.
+    pub fn are_here(&self) -> bool {
+        ![&self.certificate, &self.key].into_iter().any(|path| path.starts_with(NOT_HERE))
+    }
 }
 
 /// `[smtp.timeouts]` (RFC 5321 §4.5.3.2.7 and its neighbours). None is 0.

@@ -132,8 +132,9 @@ struct Site<H> {
     http2: http2::Builder<TokioExecutor>,
 }
 
-/// Requests of one HTTP/2 connection that are answered at once.
-const MAX_STREAMS: u32 = 100;
+/// Requests of one HTTP/2 connection that are answered at once: more than a page of ours needs, and few enough that a
+/// client which reads none of the answers holds little (some 4 KB for each).
+const MAX_STREAMS: u32 = 24;
 
 fn protocol2(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());

@@ -5,7 +5,7 @@
 //!
 //! ring cannot make RSA keys and the `rsa` crate is not what should sign with them, so each does what it is good at.
 
-use super::{KeyError, read_private, write_new};
+use super::{KeyError, Stamp, private_stamp, read_private, write_new};
 use crate::domain::Selector;
 use crate::mail::DomainName;
 use base64::Engine;
@@ -40,11 +40,17 @@ pub struct NewDkimKey {
 /// A key that signs.
 pub struct DkimSigningKey(RsaKey<Sha256>);
 
-/// The keys in their folder, each opened once.
+/// The keys in their folder, each read once, and again when its file has changed.
 pub struct DkimKeys {
     dir: PathBuf,
-    /// By file, with the public key under which it was opened.
-    open: Mutex<HashMap<PathBuf, (String, Arc<DkimSigningKey>)>>,
+    open: Mutex<HashMap<PathBuf, Opened>>,
+}
+
+struct Opened {
+    /// The public key under which it was opened.
+    public: String,
+    stamp: Stamp,
+    key: Arc<DkimSigningKey>,
 }
 
 /// Why a key that somebody brought is not taken. Theirs to mend.
@@ -145,7 +151,8 @@ impl DkimKeys {
         Ok(gone)
     }
 
-    /// The key to sign with. It must be the one whose public half the settings have, or nobody could verify.
+    /// The key to sign with. It must be the one whose public half the settings have, or nobody could verify. Its file
+    /// is looked at each time, so that what is said of a key is what a restart would find.
     pub fn open(
         &self,
         domain: &DomainName,
@@ -154,10 +161,12 @@ impl DkimKeys {
     ) -> Result<Arc<DkimSigningKey>, KeyError> {
         let path = self.path(domain, selector);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, key)) = open.get(&path)
-            && of == public
+        let stamp = private_stamp(&path).inspect_err(|_| drop(open.remove(&path)))?;
+        if let Some(opened) = open.get(&path)
+            && opened.public == public
+            && opened.stamp == stamp
         {
-            return Ok(Arc::clone(key));
+            return Ok(Arc::clone(&opened.key));
         }
         let key = open_pem(&read_private(&path)?).map_err(|why| KeyError::BadDkim(path.clone(), why))?;
         // In a SubjectPublicKeyInfo the RSA key stands last (RFC 5280 §4.1).
@@ -166,7 +175,7 @@ impl DkimKeys {
             return Err(KeyError::OtherDkim(path));
         }
         let key = Arc::new(key);
-        open.insert(path, (public.to_owned(), Arc::clone(&key)));
+        open.insert(path, Opened { public: public.to_owned(), stamp, key: Arc::clone(&key) });
         Ok(key)
     }
 }
@@ -333,6 +342,28 @@ mod tests {
             let why = keys.open(&domain, &selector, &new.public).unwrap_err();
             assert!(matches!(why, KeyError::BadDkim(..)), "{bad:?} {why}");
         }
+    }
+
+    #[test]
+    fn a_file_is_looked_at_again_while_its_key_is_in_use() {
+        let (dir, keys) = folder();
+        let (domain, selector) = (name("example.com"), selector("trackpost"));
+        let new = NewDkimKey::of(&KEY).unwrap();
+        keys.keep(&domain, &selector, &new).unwrap();
+        let open = || keys.open(&domain, &selector, &new.public);
+        let first = open().unwrap();
+        assert!(Arc::ptr_eq(&first, &open().unwrap()), "it is not read again for nothing");
+        let path = dir.path().join("keys/dkim-example.com-trackpost.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(open(), Err(KeyError::Exposed(_, 0o644))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        open().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(open(), Err(KeyError::Io(..))));
+        keys.keep(&domain, &selector, &NewDkimKey::generate().unwrap()).unwrap();
+        assert!(matches!(open(), Err(KeyError::OtherDkim(_))));
+        keys.keep(&domain, &selector, &new).unwrap();
+        open().unwrap();
     }
 
     #[test]

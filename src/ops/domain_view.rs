@@ -241,10 +241,21 @@ fn why_not(settings: &Snapshot, terms: &Terms, asked: &Subdomain) -> Option<Stri
         (Demand::Answer, Some((_, why))) => Some(format!("{host} does not answer over https: {why}")),
         (Demand::Answer, None) if asked.accepted.is_none() => Some(format!("{host} was not asked over https yet")),
         (Demand::Certificate, _) if asked.accepted.is_none() => {
-            let why = settings.certificates.get(&asked.host).and_then(|state| state.message.as_ref());
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let why = settings.certificates.get(&asked.host).and_then(|state| state.message.clone());
+            let why = why.or_else(|| why_not_ordered(terms, asked)).map_or_else(String::new, |why| format!(": {why}"));
             Some(format!("{host} has no certificate yet{why}"))
         }
         _ => None,
     }
+}
+
+/// Why no certificate will come by itself, also for a host that an operator has vouched for.
+fn why_not_ordered(terms: &Terms, asked: &Subdomain) -> Option<String> {
+    if !terms.by_acme {
+        return Some("no pair of files that can be used names it".to_owned());
+    }
+    let caa = asked.caa.as_ref().filter(|caa| !caa.record.is_verified())?;
+    let issuer = &terms.expected.caa_issuer;
+    let unknown = || format!("the CAA records at {} do not let {issuer} issue one", caa.name);
+    Some(asked.looks.caa_found.clone().unwrap_or_else(unknown))
 }

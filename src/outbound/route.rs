@@ -1,6 +1,8 @@
-//! What is done to the mail of a sender domain, read from the settings at each attempt and kept until they change.
+//! What is done to the mail of a sender domain, read from the settings at each attempt and kept until they change; for
+//! a domain whose mail is signed some seconds at most, since its key may be mended or exposed on disk meanwhile.
 
 use super::sign::Signer as DkimSigner;
+use crate::clock;
 use crate::domain::{Demand, Excluded, SenderDomain, Subdomain};
 use crate::keys::DkimKeys;
 use crate::mail::{DomainName, Recipient};
@@ -85,11 +87,14 @@ struct Known {
     version: u64,
     signer: Option<Arc<Signer>>,
     style: Option<Arc<Style>>,
-    routes: HashMap<Box<str>, Arc<Route>>,
+    /// With the time (of [`clock::steady_ms`]) until which each is good.
+    routes: HashMap<Box<str>, (Arc<Route>, u64)>,
 }
 
 /// More domains than this are made anew each time they are asked for.
 const MAX_KNOWN: usize = 10_000;
+/// How often the file of a key that signs is looked at.
+const LOOK_EVERY_MS: u64 = 5_000;
 
 impl Routes {
     pub fn new(
@@ -120,7 +125,10 @@ impl Routes {
                 routes: HashMap::new(),
             };
         }
-        if let Some(route) = known.routes.get(name) {
+        let now = clock::steady_ms();
+        if let Some((route, until)) = known.routes.get(name)
+            && now < *until
+        {
             return Arc::clone(route);
         }
         let domain = DomainName::parse(name).ok().and_then(|name| settings.domains.get(&name));
@@ -140,7 +148,9 @@ impl Routes {
         let (excluded, opt_outs) = (excluded.unwrap_or_default(), Arc::clone(&settings.opt_outs));
         let privacy = Arc::clone(&self.privacy);
         let route = Arc::new(Route { tracking, excluded, opt_outs, privacy, signer, dkim });
-        known.routes.insert(name.into(), Arc::clone(&route));
+        let rests_on_a_file = domain.is_some_and(|domain| domain.dkim.signing().is_some());
+        let until = if rests_on_a_file { now.saturating_add(LOOK_EVERY_MS) } else { u64::MAX };
+        known.routes.insert(name.into(), (Arc::clone(&route), until));
         route
     }
 
@@ -150,7 +160,9 @@ impl Routes {
         let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
         match self.dkim.open(&domain.name, &key.selector, &key.public) {
             Ok(opened) => {
-                unusable.remove(&domain.name);
+                if unusable.remove(&domain.name).is_some() {
+                    tracing::info!(domain = %domain.name, "mail is signed again");
+                }
                 let (domain, selector) = (domain.name.clone(), key.selector.clone());
                 Some(Arc::new(DkimSigner { domain, selector, key: opened }))
             }

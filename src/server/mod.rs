@@ -1,11 +1,13 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+mod offline;
 mod online;
 mod parts;
 mod reload;
 mod systemd;
 
+pub use offline::{Findings, check_files};
 pub use online::{Probe, check_online};
 
 use crate::acme;

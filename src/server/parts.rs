@@ -163,9 +163,13 @@ pub fn delivery(config: &Config) -> Result<Delivery, StartError> {
 
 /// The certificate of the SMTP listeners, where one of them speaks TLS.
 pub fn submission_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
-    let speaks = config.smtp.listeners.iter().any(|listener| listener.tls != config::ListenerTls::None);
-    let files = config.smtp.certificate.as_ref().filter(|_| speaks);
+    let files = config.smtp.certificate.as_ref().filter(|_| speaks_tls(config));
     files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
+}
+
+/// Whether a listener for mail speaks TLS.
+pub fn speaks_tls(config: &Config) -> bool {
+    config.smtp.listeners.iter().any(|listener| listener.tls != config::ListenerTls::None)
 }
 
 /// What one listener offers. `tls` is there where the configuration has a listener that speaks TLS.

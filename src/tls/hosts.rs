@@ -20,6 +20,8 @@ pub struct HostCertificate {
     /// Milliseconds since 1970, as all times here.
     pub not_before: u64,
     pub not_after: u64,
+    /// Nobody vouches for it but itself: no browser takes it.
+    pub is_self_signed: bool,
 }
 
 /// The certificates in use, by host.
@@ -37,6 +39,7 @@ impl HostCertificate {
         if !names(&parsed, host) {
             return Err(format!("the certificate does not name {host}"));
         }
+        let is_self_signed = parsed.issuer().as_raw() == parsed.subject().as_raw();
         let ms = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
         let validity = parsed.validity();
         let (not_before, not_after) = (ms(validity.not_before.timestamp()), ms(validity.not_after.timestamp()));
@@ -44,7 +47,7 @@ impl HostCertificate {
         let key = any_supported_type(&key).map_err(|e| format!("the key cannot be used: {e}"))?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(|e| format!("the certificate is not for this key: {e}"))?;
-        Ok(Self { key: Arc::new(certified), not_before, not_after })
+        Ok(Self { key: Arc::new(certified), not_before, not_after, is_self_signed })
     }
 
     /// When to have another: a third of the lifetime before the end, however long that is.
@@ -165,6 +168,21 @@ mod tests {
             let (chain, key) = made(names);
             assert_eq!(read(&chain, &key).is_ok(), fits, "{names:?}");
         }
+    }
+
+    #[test]
+    fn one_that_vouches_for_itself_is_told_from_one_that_a_ca_signed() {
+        let host = name("links.example.com");
+        let (chain, key) = made(&[host.as_str()]);
+        assert!(HostCertificate::read(&host, chain.as_bytes(), key.as_bytes()).unwrap().is_self_signed);
+        let mut of_ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        of_ca.distinguished_name.push(rcgen::DnType::CommonName, "Root");
+        of_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = rcgen::Issuer::new(of_ca, rcgen::KeyPair::generate().unwrap());
+        let own_key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(vec![host.to_string()]).unwrap().signed_by(&own_key, &ca).unwrap();
+        let read = HostCertificate::read(&host, own.pem().as_bytes(), own_key.serialize_pem().as_bytes());
+        assert!(!read.unwrap().is_self_signed);
     }
 
     #[test]

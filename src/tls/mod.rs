@@ -109,6 +109,15 @@ impl ServerTls {
     }
 }
 
+/// Whether a key that somebody else brings is kept well enough: a group may read it, as where many services share one.
+/// The text says what to do.
+pub fn key_is_private(mode: u32) -> Result<(), String> {
+    match mode & 0o027 {
+        0 => Ok(()),
+        _ => Err(format!("mode {:04o} lets others at this key; chmod 640 it", mode & 0o777)),
+    }
+}
+
 fn load(files: &CertificateFiles) -> Result<ServerConfig, CertificateError> {
     let fault = |path: &Path, text: String| CertificateError { path: path.to_owned(), text };
     let of_chain = |e: rustls::pki_types::pem::Error| fault(&files.certificate, e.to_string());
@@ -117,6 +126,8 @@ fn load(files: &CertificateFiles) -> Result<ServerConfig, CertificateError> {
     if chain.is_empty() {
         return Err(fault(&files.certificate, "holds no certificate".to_owned()));
     }
+    let mode = fs::metadata(&files.key).map_err(|e| fault(&files.key, e.to_string()))?.mode();
+    key_is_private(mode).map_err(|why| fault(&files.key, why))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| fault(&files.key, e.to_string()))?;
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -145,12 +156,14 @@ impl std::error::Error for CertificateError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn made(name: &str, dir: &Path) -> CertificateFiles {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
         let files = CertificateFiles { certificate: dir.join("c.pem"), key: dir.join("k.pem") };
         fs::write(&files.certificate, made.cert.pem()).unwrap();
         fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
         files
     }
 
@@ -187,6 +200,12 @@ mod tests {
         let second = made("two.example.com", other.path());
         let mixed = CertificateFiles { certificate: files.certificate.clone(), key: second.key.clone() };
         assert_eq!(ServerTls::open(&mixed).err().map(|e| e.path), Some(second.key));
+        for (mode, refused) in [(0o644, true), (0o666, true), (0o620, true), (0o640, false), (0o400, false)] {
+            fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
+            let said = ServerTls::open(&files).err().map(|e| (e.path, e.text));
+            let want = format!("mode {mode:04o} lets others at this key; chmod 640 it");
+            assert_eq!(said, refused.then_some((files.key.clone(), want)));
+        }
         fs::write(&files.certificate, "nothing").unwrap();
         let error = ServerTls::open(&files).err().unwrap();
         assert_eq!((error.path, &*error.text), (files.certificate, "holds no certificate"));

@@ -35,7 +35,9 @@ async fn fetch(dns: &Dns, host: &DomainName, port: u16, signer: &Signer, allow_p
         return Err("it has no address".to_owned());
     }
     if let Some(private) = addresses.iter().find(|address| !allow_private && !is_public(**address)) {
-        return Err(format!("{private} is no public address"));
+        return Err(format!(
+            "{private} is no public address: it is asked only with webhooks.allow_private in the configuration"
+        ));
     }
     let port = if port == 0 { 443 } else { port };
     let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();

@@ -5,6 +5,7 @@ use rcgen::CertifiedKey;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ impl Certificate {
             rcgen::generate_simple_self_signed(vec!["relay.example.net".to_owned()]).unwrap();
         fs::write(self.path("cert.pem"), cert.pem()).unwrap();
         fs::write(self.path("key.pem"), signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(self.path("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(cert.der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,5 +1,6 @@
 """A domain whose mail is signed: its records in DNS, and mail sent for it."""
 
+import contextlib
 import pathlib
 import re
 import smtplib
@@ -33,23 +34,25 @@ class Ground:
     """All of it, in a folder, until `close`. `dns.address` and `on_53` are one server."""
 
     def __init__(self, folder, settings=None, script=None, environment=None):
-        self.closing = []
-        self.folder = pathlib.Path(folder)
-        self.on_53 = verifiers.address()
-        self.dns = self.kept(Knot(self.folder / "dns", (self.on_53,)), "stop")
-        self.dns.zone("relay.example.net", "track A 127.0.0.1")
-        self.dns.zone(DOMAIN)
-        self.smarthost = self.kept(Smarthost(*([script] if script else [])), "stop")
-        self.server = self.kept(
-            Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings, environment), "close")
+        with contextlib.ExitStack() as self.closing:
+            self.folder = pathlib.Path(folder)
+            self.on_53 = verifiers.address()
+            self.dns = self.kept(Knot(self.folder / "dns", (self.on_53,)), "stop")
+            self.dns.zone("relay.example.net", "track A 127.0.0.1")
+            self.dns.zone(DOMAIN)
+            self.smarthost = self.kept(Smarthost(*([script] if script else [])), "stop")
+            server = Server(self.folder / "relay", self.smarthost.port, self.dns.address, settings, environment)
+            self.server = self.kept(server, "close")
+            # All of it has begun: it ends with `close`, and not here.
+            self.closing = self.closing.pop_all()
 
     def kept(self, made, end):
-        self.closing.append(getattr(made, end))
+        self.closing.callback(getattr(made, end))
         return made
 
     def close(self):
-        while self.closing:
-            self.closing.pop()()
+        """Ends all of it, also where the end of one part is a fault."""
+        self.closing.close()
 
     def publish(self, domain, *more):
         """Its records, as it shows them, are in DNS from now on."""

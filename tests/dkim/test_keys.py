@@ -279,6 +279,34 @@ class BadInput(Case):
         self.assertEqual(self.signs(ground), "trackpost2")
         ground.server.kill()
 
+    def test_a_key_that_is_exposed_and_mended_while_the_server_runs(self):
+        """No restart, and no change of a setting: the file alone."""
+        ground = self.ground()
+        ground.signed()
+        file = ground.folder / f"relay/data/keys/dkim-{DOMAIN}-trackpost.key"
+        self.assertEqual(self.signs(ground), "trackpost")
+        kept = file.read_bytes()
+        broken = {
+            "lets others read this key": lambda: file.chmod(0o644),
+            "no DKIM key that can be used": lambda: file.write_text("nothing"),
+            "No such file": file.unlink,
+        }
+        for why, breaks in broken.items():
+            with self.subTest(why):
+                breaks()
+                until("mail that is not signed", lambda: self.signs(ground) is None, 15)
+                self.assertIn(why, self.command(ground, "show", DOMAIN))
+                checked = ground.server.attempt("check", "--online")
+                self.assertEqual(checked.returncode, 1)
+                self.assertRegex(checked.stderr, rf"signing for {DOMAIN}: off: .*{why}")
+                file.write_bytes(kept)
+                file.chmod(0o600)
+                self.assertIn("with selector trackpost", self.command(ground, "show", DOMAIN))
+                until("mail that is signed", lambda: self.signs(ground) == "trackpost", 15)
+        self.assertEqual(ground.server.log().count("mail is not signed: "), len(broken))
+        # It has complained, which is no clean end.
+        ground.server.kill()
+
     def test_fields_of_the_wrong_kind(self):
         ground = self.ground()
         for bad in ("yes", 1, [], {}):
@@ -453,7 +481,12 @@ class Import(Case):
         openssl("pkey", "-in", good, "-aes256", "-passout", "pass:x", "-out", locked)
         public = self.folder / "public.pem"
         openssl("pkey", "-in", good, "-pubout", "-out", public)
+        binary, large = self.folder / "binary", self.folder / "large"
+        binary.write_bytes(bytes(range(256)) * 8)
+        large.write_bytes(good.read_bytes() + b"x" * 3_000_000)
         for want, file, *more in (
+            ("no private key in PEM form", binary),
+            (f"{large}: it has more than 32 KiB", large),
             ("1024 bits", small),
             ("not RSA", curve),
             ("not RSA", edwards),

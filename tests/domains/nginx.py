@@ -12,6 +12,7 @@ import paths  # noqa: F401
 from support import LOGS, last_lines, succeed, until
 
 HEAD = """daemon off;
+{main}
 pid {folder}/pid;
 error_log stderr notice;
 {user}
@@ -54,17 +55,19 @@ def forward(port, host="$http_host"):
 class Nginx:
     """Runs in the foreground until it is stopped.
 
-    `listen` is what it says to listen on, if not this port alone; `http` is what stands beside the one server.
+    `listen` is what it says to listen on, if not this port alone; `http` is what stands beside the one server, `main`
+    what stands above all.
     """
 
-    def __init__(self, folder, port, certificate, location, listen=None, http=""):
+    def __init__(self, folder, port, certificate, location, listen=None, http="", main=""):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         # Workers of the user who may read the folder, where we are root.
         user = "user root;" if os.getuid() == 0 else ""
         file = self.folder / "nginx.conf"
         file.write_text(HEAD.format(folder=self.folder, listen=listen or f"127.0.0.1:{port}", http=http, user=user,
-                                    certificate=f"{certificate}.pem", key=f"{certificate}.key", location=location))
+                                    main=main, certificate=f"{certificate}.pem", key=f"{certificate}.key",
+                                    location=location))
         log = self.folder / "log"
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
         if not program:

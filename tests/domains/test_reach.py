@@ -126,7 +126,7 @@ class Reach(Case):
     def test_a_private_address(self):
         server, domain = self.begin(allow_private=False)
         self.proxy(forward(server.web))
-        self.refused(server, domain, "public")
+        self.refused(server, domain, "public", "webhooks.allow_private")
 
     def test_other_addresses_that_are_not_public(self):
         for address in ("10.1.2.3", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1"):

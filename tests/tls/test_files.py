@@ -231,17 +231,51 @@ class OwnKeys(Acme):
         server = self.begin()
         self.obtained(server)
         until("a certificate of the target", lambda: handshake.shaken(self.secure, TARGET, self.root), SOON)
-        for name in (f"cert-{HOST}.pem", f"cert-{TARGET}.pem", "acme-account.json"):
-            with self.subTest(name):
-                server.stop()
-                (server.keys / name).chmod(0o644)
-                ended = self.once(server)
-                self.assertNotEqual(ended.returncode, 0)
-                self.assertIn(name, ended.stderr + ended.stdout)
-                self.assertNotIn("panicked", ended.stderr)
-                (server.keys / name).chmod(0o600)
-                server.start()
-                handshake.shake(self.secure, HOST, self.root)
+        name = "acme-account.json"
+        server.stop()
+        (server.keys / name).chmod(0o644)
+        ended = self.once(server)
+        self.assertNotEqual(ended.returncode, 0)
+        self.assertIn(name, ended.stderr + ended.stdout)
+        self.assertNotIn("panicked", ended.stderr)
+        self.checked(server, name)
+        (server.keys / name).chmod(0o600)
+        self.assertEqual(server.attempt("check").returncode, 0)
+        server.start()
+        handshake.shake(self.secure, HOST, self.root)
+
+    def test_a_certificate_of_one_host_that_all_may_read(self):
+        """It stops neither mail nor the other hosts, and another takes its place, as its key is no secret any more."""
+        server = self.begin()
+        domain = self.obtained(server)
+        until("a certificate of the target", lambda: handshake.shaken(self.secure, TARGET, self.root), SOON)
+        shown, name = handshake.shake(self.secure, HOST, self.root), f"cert-{HOST}.pem"
+        of_target = handshake.shake(self.secure, TARGET, self.root).serial
+        server.stop()
+        (server.keys / name).chmod(0o644)
+        self.checked(server, name)
+        server.start()
+        self.assertEqual(handshake.shake(self.secure, TARGET, self.root).serial, of_target)
+        lines = [line for line in server.log().splitlines() if " ERROR " in line and name in line]
+        self.assertTrue(any("0644" in line for line in lines), lines)
+
+        def another():
+            now = handshake.shaken(self.secure, HOST, self.root)
+            return now and now.serial != shown.serial
+
+        until("another certificate", another, SOON)
+        self.assertEqual((server.keys / name).stat().st_mode & 0o777, 0o600)
+        self.ready(server, domain)
+        until("mail to be tracked", lambda: self.tracked(server) == HOST, 10)
+        self.assertEqual(server.attempt("check").returncode, 0)
+        # It has complained, which is no clean end.
+        server.kill()
+
+    def checked(self, server, name):
+        """`trackpost check` says it before a start does."""
+        ended = server.attempt("check")
+        self.assertEqual((ended.returncode, ended.stdout), (1, ""), ended.stderr)
+        self.assertRegex(ended.stderr, rf"data_dir: .*{name}: mode 0644 lets others read this key; chmod 600 it")
 
     def once(self, server):
         try:

@@ -1,16 +1,19 @@
 """What a client may speak on the HTTPS listener, and what it is told where it may not."""
 
 import concurrent.futures
+import pathlib
 import re
 import socket
 import ssl
 import struct
 import time
+import unittest
 
 import handshake
 import mail
+import relay
 from base import HOST, LINKS, TARGET, Acme, Files, load_tests  # noqa: F401
-from support import run, succeed, until
+from support import folder, run, succeed, until
 
 UNKNOWN = ("other.example.net", "example.com", "www.links.example.com", "links.example.com.evil.example", "127.0.0.1",
            "localhost", "xn--bcher-kva.example", "a" * 63 + ".example.com")
@@ -126,16 +129,73 @@ class Versions(Listener):
             self.assertRegex(told, r"\nReused, TLSv1\.[23]", version)
 
     def test_sessions_are_resumed_after_a_certificate_was_changed(self):
-        """Or not: but the handshake goes through."""
+        file = self.folder / "session"
+        shown = handshake.shake(self.secure, HOST, self.root)
+        self.said("-tls1_3", "-sess_out", file)
+        self.put(HOST)
+        until("the new one", lambda: handshake.shake(self.secure, HOST, self.root).serial != shown.serial, 15)
+        told = self.said("-tls1_3", "-sess_in", file)
+        self.assertRegex(told, r"\nReused, TLSv1\.3")
+        self.assertIn("HTTP/1.1 ", told)
+
+    def test_sessions_end_with_the_certificate(self):
+        """Who has a session of a host without one is refused as anybody is."""
+        file = self.folder / "session"
+        self.said("-tls1_3", "-sess_out", file)
+        for end in ("key", "pem"):
+            (self.certificates / f"{HOST}.{end}").unlink()
+        until("it to be gone", lambda: handshake.alert(self.secure, HOST) == handshake.REFUSED, 15)
+        told = self.said("-tls1_3", "-sess_in", file)
+        self.assertRegex(told, "unrecognized name")
+        self.assertNotIn("HTTP/1.1 ", told)
+
+    def test_sessions_end_with_the_server(self):
+        """Keys of tickets are in memory alone: after a restart a client begins anew, and is answered."""
         file = self.folder / "session"
         self.said("-tls1_3", "-sess_out", file)
         self.server.restart()
-        self.assertRegex(self.said("-tls1_3", "-sess_in", file), r"\n(New|Reused), TLSv1\.3")
+        told = self.said("-tls1_3", "-sess_in", file)
+        self.assertRegex(told, r"\nNew, TLSv1\.3")
+        self.assertIn("HTTP/1.1 ", told)
 
     def said(self, *options):
         ended = run("openssl", "s_client", "-connect", f"127.0.0.1:{self.secure}", "-servername", HOST, *options,
                     "-ign_eof", input=f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n")
         return ended.stdout + ended.stderr
+
+
+class Resumption(unittest.TestCase):
+    """Of sessions with the listeners for mail and with the API, which have one certificate."""
+
+    def test_sessions_are_resumed(self):
+        with folder() as name:
+            here = pathlib.Path(name)
+            relay.certificate(here)
+            files = {"certificate_file": str(here / "relay.pem"), "key_file": str(here / "relay.key")}
+            listeners = ({"tls": "starttls"}, {"tls": "implicit"})
+            settings = {"smtp": files, "api": files | {"tls": "files"}}
+            server = relay.Relay(here / "relay", 25, listeners, settings)
+            try:
+                (api,) = re.findall(r"API listens.*127\.0\.0\.1:(\d+)", server.log())
+                quit, get = "QUIT\r\n", f"GET /healthz HTTP/1.1\r\nHost: {relay.HOST}\r\nConnection: close\r\n\r\n"
+                for what, port, options, said in (
+                    ("starttls", server.ports[0], ("-starttls", "smtp"), quit),
+                    ("implicit", server.ports[1], (), quit),
+                    ("api", int(api), (), get),
+                ):
+                    for version in ("-tls1_2", "-tls1_3"):
+                        with self.subTest(what, version=version):
+                            self.resumed(port, said, here, version, *options)
+            finally:
+                server.stop()
+
+    def resumed(self, port, said, here, *options):
+        for word, session in (("New", "-sess_out"), ("Reused", "-sess_in")):
+            ended = run("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", relay.HOST, "-ign_eof",
+                        "-CAfile", here / "root.pem", "-verify_return_error", *options, session, here / "session",
+                        input=said, timeout=handshake.TIMEOUT)
+            self.assertRegex(ended.stdout, rf"\n{word}, TLSv1\.[23]", ended.stderr)
+            self.assertRegex(ended.stdout, r"\n(221 2\.0\.0|HTTP/1\.1 200)")
 
 
 class Protocols(Listener):
@@ -193,6 +253,19 @@ class Protocols(Listener):
             data = handshake.read(client)
         # An alert, an answer that says what is wrong, or nothing: but an end.
         self.assertTrue(data == b"" or data[0] == 0x15 or data.startswith(b"HTTP/1.1 400"), data)
+
+    def test_streams_are_few(self):
+        """SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, section 6.5.2): a client that reads no answer holds no more."""
+        context = handshake.trusting(self.root, ("h2",))
+        with socket.create_connection(("127.0.0.1", self.secure), handshake.TIMEOUT) as plain:
+            with context.wrap_socket(plain, server_hostname=HOST) as client:
+                client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                data = b""
+                while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3], "big"):
+                    data += client.recv(1024) or self.fail(f"no frame: {data}")
+        self.assertEqual(data[3], 4, "the first frame has the settings")
+        settings = dict(struct.iter_unpack("!HI", data[9:9 + int.from_bytes(data[:3], "big")]))
+        self.assertIn(settings.get(3), range(8, 33))
 
     def test_many_streams_at_once(self):
         sent = self.sent()

@@ -82,6 +82,18 @@ class Caa(Acme):
         self.ready(server, domain)
         self.assertEqual(len(self.front.orders(HOST)), 1)
 
+    def test_one_that_forbids_a_host_that_an_operator_vouches_for(self):
+        """No word of ours makes a CA issue: what keeps the mail untracked is said."""
+        server = self.begin(names=())
+        self.dns.zone("example.com", LINKS, DENIED)
+        domain = rest.create(server, "example.com")
+        server.command("domain", "verify", "example.com", "--force")
+        self.assertIsNone(self.tracked(server))
+        said = rest.fetch(server, domain)["tracking"]
+        self.assertEqual(said, f"off: {HOST} has no certificate yet: the CAA records at example.com do not name "
+                               "ca.example.net")
+        self.assertEqual(self.front.orders(HOST), [])
+
     def test_one_that_comes_later_stops_the_renewal(self):
         server = self.begin(clock=True, validity=45 * DAY)
         domain = self.obtained(server)
