@@ -68,6 +68,8 @@ impl Reloaded {
         self.outbound.delivery.store(Arc::new(delivery));
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
+        // Whoever looks at DNS and orders certificates sees at once what is needed now.
+        self.ops.settings.nudge();
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
