@@ -1,29 +1,97 @@
-//! Certificates of the tracking hosts: what became of an order, and which hosts may have one.
+//! Certificates of the tracking hosts: what became of an order, which hosts may have one, and which no longer.
 
 use super::{OpError, Ops, Terms};
 use crate::clock;
 use crate::domain::{CertificateState, Demand, OrderFailure, SenderDomain, Subdomain};
 use crate::mail::DomainName;
 use crate::settings::{Change, Snapshot};
+use std::collections::BTreeMap;
+
+/// A host that is to have a certificate from a CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedHost {
+    pub host: DomainName,
+    /// The sender domain whose tracking host it is; none for the target of the CNAMEs.
+    pub of: Option<DomainName>,
+    /// Nobody keeps looking whether its records are right, so look before an order.
+    pub unwatched: bool,
+}
 
 /// The hosts that are to have a certificate: those that are configured and lead here, so that no stranger makes us
-/// order one, and those of removed domains within their grace.
-pub fn hosts_with_certificates(settings: &Snapshot, terms: &Terms, now: u64) -> Vec<DomainName> {
-    if terms.demand != Demand::Certificate {
+/// order one, and those of removed domains within their grace. Where new links are plain HTTP, those alone that had one
+/// before, since links over HTTPS are on their way.
+pub fn hosts_with_certificates(settings: &Snapshot, terms: &Terms, now: u64) -> Vec<WantedHost> {
+    if !terms.by_acme {
         return Vec::new();
     }
-    let grace = u64::try_from(terms.removed_domain_grace.as_millis()).unwrap_or(u64::MAX);
+    let target = &terms.expected.cname_target;
+    let mut wanted = BTreeMap::from([(target, WantedHost { host: target.clone(), of: None, unwatched: false })]);
+    let had = |s: &Subdomain| settings.certificates.get(&s.host).is_some_and(CertificateState::had);
+    let needs = |s: &Subdomain| terms.demand == Demand::Certificate || had(s);
     // One whose record was lost, or whose CAA records forbid us by now, would only get a refusal.
-    let wanted = |s: &&Subdomain| s.is_verified() && s.caa.as_ref().is_none_or(|caa| caa.record.is_verified());
-    let of_domains = settings.domains.values().flat_map(|domain| domain.subdomains().iter().filter(wanted));
-    let within = |domain: &&SenderDomain| now < domain.removed_at.unwrap_or(0).saturating_add(grace);
-    let removed = settings.removed.values().filter(within);
-    let removed = removed.flat_map(|domain| domain.subdomains().iter().filter(|s| s.proven));
-    let mut hosts = vec![terms.expected.cname_target.clone()];
-    hosts.extend(of_domains.chain(removed).map(|s| s.host.clone()));
-    hosts.sort_unstable();
-    hosts.dedup();
-    hosts
+    let leads_here = |s: &Subdomain| s.is_verified() && s.caa.as_ref().is_none_or(|caa| caa.record.is_verified());
+    for domain in settings.domains.values() {
+        let asked = domain.tracking_subdomain().map(|s| &s.host);
+        for s in domain.subdomains().iter().filter(|s| leads_here(s) && needs(s)) {
+            let unwatched = asked != Some(&s.host) && s.by_operator.is_none();
+            let of = Some(domain.name.clone());
+            wanted.entry(&s.host).or_insert_with(|| WantedHost { host: s.host.clone(), of, unwatched });
+        }
+    }
+    for domain in within_grace(settings, terms, now) {
+        for s in domain.subdomains().iter().filter(|s| s.proven && needs(s)) {
+            let (of, unwatched) = (Some(domain.name.clone()), s.by_operator.is_none());
+            wanted.entry(&s.host).or_insert_with(|| WantedHost { host: s.host.clone(), of, unwatched });
+        }
+    }
+    wanted.into_values().collect()
+}
+
+/// Removed domains whose links still redirect.
+fn within_grace<'a>(settings: &'a Snapshot, terms: &Terms, now: u64) -> impl Iterator<Item = &'a SenderDomain> {
+    let grace = u64::try_from(terms.removed_domain_grace.as_millis()).unwrap_or(u64::MAX);
+    settings.removed.values().filter(move |domain| now < domain.removed_at.unwrap_or(0).saturating_add(grace))
+}
+
+/// Hosts of which a certificate is known although they are nobody's any more: their domain was removed and its grace is
+/// over, or the target is another one.
+pub fn hosts_of_nobody(settings: &Snapshot, terms: &Terms, now: u64) -> Vec<DomainName> {
+    let domains = settings.domains.values().chain(within_grace(settings, terms, now));
+    let hosts: std::collections::HashSet<_> =
+        domains.flat_map(|domain| domain.subdomains().iter().map(|s| &s.host)).collect();
+    let known = settings.certificates.keys();
+    known.filter(|host| **host != terms.expected.cname_target && !hosts.contains(host)).cloned().collect()
+}
+
+/// The certificate of a host that is nobody's is gone. What keeps the next order back outlives it, so that removing a
+/// domain and adding it again is no way around a pause.
+pub async fn certificate_dropped(ops: &Ops, host: &DomainName) -> Result<(), OpError> {
+    let terms = ops.terms.load_full();
+    let now = clock::unix_ms();
+    let dropped = ops.settings.change(|settings| {
+        let state = settings.certificates.get(host).filter(|_| hosts_of_nobody(settings, &terms, now).contains(host));
+        let change = state.and_then(|state| match state.is_idle(now) {
+            true => Some(Change::DropCertificate(host.clone())),
+            false if state.had() => {
+                let kept = CertificateState { not_after: None, had: false, ..state.clone() };
+                Some(Change::Certificate(host.clone(), kept))
+            }
+            false => None,
+        });
+        Ok::<_, OpError>((change.into_iter().collect(), ()))
+    });
+    dropped.await
+}
+
+/// The operator, or a start, asks for the certificate of the target of all CNAMEs.
+pub async fn target_asked(ops: &Ops) -> Result<(), OpError> {
+    let target = ops.terms.load().expected.cname_target.clone();
+    let now = clock::unix_ms();
+    let asked = ops.settings.change(|settings| {
+        let state = settings.certificates.get(&target).and_then(|state| state.asked(now));
+        Ok::<_, OpError>((state.map(|state| Change::Certificate(target.clone(), state)).into_iter().collect(), ()))
+    });
+    asked.await
 }
 
 /// A certificate for `host` was issued now, and is in use until `not_after`.
