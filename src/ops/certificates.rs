@@ -5,7 +5,7 @@ use crate::clock;
 use crate::domain::{CertificateState, Demand, OrderFailure, SenderDomain, Subdomain};
 use crate::mail::DomainName;
 use crate::settings::{Change, Snapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A host that is to have a certificate from a CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +57,11 @@ fn within_grace<'a>(settings: &'a Snapshot, terms: &Terms, now: u64) -> impl Ite
 /// over, or the target is another one.
 pub fn hosts_of_nobody(settings: &Snapshot, terms: &Terms, now: u64) -> Vec<DomainName> {
     let domains = settings.domains.values().chain(within_grace(settings, terms, now));
-    let hosts: std::collections::HashSet<_> =
-        domains.flat_map(|domain| domain.subdomains().iter().map(|s| &s.host)).collect();
-    let known = settings.certificates.keys();
-    known.filter(|host| **host != terms.expected.cname_target && !hosts.contains(host)).cloned().collect()
+    let hosts: HashSet<_> = domains.flat_map(|domain| domain.subdomains().iter().map(|s| &s.host)).collect();
+    let is_nobodys = |host: &DomainName| *host != terms.expected.cname_target && !hosts.contains(host);
+    // Of one that had none, what keeps the next order back is all there is, and stays until it is of no use.
+    let known = settings.certificates.iter().filter(|(_, state)| state.had() || state.is_idle(now));
+    known.map(|(host, _)| host).filter(|host| is_nobodys(host)).cloned().collect()
 }
 
 /// The certificate of a host that is nobody's is gone. What keeps the next order back outlives it, so that removing a
@@ -141,4 +142,82 @@ pub async fn certificate_failed(ops: &Ops, host: &DomainName, failure: &OrderFai
             Ok::<_, OpError>((vec![Change::Certificate(host.clone(), after)], ()))
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Expected;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    const DAY: u64 = 86_400_000;
+
+    fn name(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    fn terms(demand: Demand) -> Terms {
+        Terms {
+            expected: Expected { cname_target: name("track.example.net"), caa_issuer: name("ca.example.net") },
+            demand,
+            by_acme: true,
+            unsupported_suffixes: Vec::new(),
+            policy_url: None,
+            removed_domain_grace: Duration::from_hours(24),
+        }
+    }
+
+    fn domain(of: &str) -> SenderDomain {
+        let mut domain = SenderDomain::new(name(of), Uuid::from_u128(of.len() as u128), 0);
+        domain.set_subdomain("links", 0).unwrap();
+        domain.verify_by_operator(0).unwrap();
+        domain
+    }
+
+    /// example.com is here, gone.example.com was removed at the time 0.
+    fn settings() -> Snapshot {
+        let (here, gone) = (domain("example.com"), domain("gone.example.com").removed([], 0).unwrap());
+        let mut settings = Snapshot::default();
+        settings.domains.insert(here.name.clone(), here);
+        settings.removed.insert(gone.id, gone);
+        settings
+    }
+
+    fn wanted(settings: &Snapshot, terms: &Terms, now: u64) -> Vec<String> {
+        hosts_with_certificates(settings, terms, now).into_iter().map(|wanted| wanted.host.to_string()).collect()
+    }
+
+    #[test]
+    fn who_may_have_one() {
+        let (mut settings, https, http) = (settings(), terms(Demand::Certificate), terms(Demand::Nothing));
+        let all = ["links.example.com", "links.gone.example.com", "track.example.net"];
+        assert_eq!(wanted(&settings, &https, DAY - 1), all);
+        assert_eq!(wanted(&settings, &https, DAY), [all[0], all[2]]);
+        assert_eq!(wanted(&settings, &http, 0), [all[2]], "nobody has seen links over HTTPS");
+        settings.certificates.insert(name(all[0]), CertificateState::issued(9));
+        assert_eq!(wanted(&settings, &http, 0), [all[0], all[2]]);
+        // It has ended since, and orders fail.
+        let ended = CertificateState { not_after: None, ..CertificateState::issued(9) };
+        let failing = ended.failed(&OrderFailure::new("no".to_owned()), 0, 0);
+        settings.certificates.insert(name(all[0]), failing);
+        assert_eq!(wanted(&settings, &http, 0), [all[0], all[2]]);
+        assert!(wanted(&settings, &Terms { by_acme: false, ..https }, 0).is_empty());
+    }
+
+    #[test]
+    fn who_is_nobodys() {
+        let (mut settings, terms) = (settings(), terms(Demand::Certificate));
+        let gone = name("links.gone.example.com");
+        for host in ["links.example.com", "links.gone.example.com", "track.example.net"] {
+            settings.certificates.insert(name(host), CertificateState::issued(9));
+        }
+        assert!(hosts_of_nobody(&settings, &terms, DAY - 1).is_empty());
+        assert_eq!(hosts_of_nobody(&settings, &terms, DAY), [gone.clone()]);
+        // An order that has to wait is remembered for as long as that, should the domain come back.
+        let limited = OrderFailure { retry_after: Some(2 * DAY), ..OrderFailure::new("later".to_owned()) };
+        settings.certificates.insert(gone.clone(), CertificateState::default().failed(&limited, 0, 0));
+        assert!(hosts_of_nobody(&settings, &terms, 2 * DAY - 1).is_empty());
+        assert_eq!(hosts_of_nobody(&settings, &terms, 2 * DAY), [gone]);
+    }
 }

@@ -121,7 +121,7 @@ class Nobody(Acme):
         hold.wait()
         rest.remove(server, domain)
         self.front.heal()
-        until("the end of the order", lambda: "certificate issued" in server.log(), SOON)
+        until("the end of the order", lambda: f"certificate issued host={HOST}" in server.log(), SOON)
         self.gone(server)
 
     def test_it_comes_back(self):
