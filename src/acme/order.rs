@@ -126,7 +126,10 @@ impl AtCa {
         }
         let builder = || Account::builder_with_http(Box::new(self.client.clone()));
         let (account, file) = match self.stored()? {
-            Some((file, stored)) => (builder().from_credentials(stored.credentials).await?, file),
+            Some((file, stored)) => match builder().from_credentials(stored.credentials).await {
+                Err(Error::KeyRejected | Error::Crypto) => return Err(self.unreadable(&file)),
+                account => (account?, file),
+            },
             None => {
                 let file = self.file_of_new()?;
                 let contact = self.contact.as_ref().map(|address| format!("mailto:{address}"));
@@ -151,14 +154,15 @@ impl AtCa {
             match serde_json::from_slice::<Stored>(&bytes) {
                 Ok(stored) if stored.directory == self.directory => return Ok(Some((file, stored))),
                 Ok(_) => {}
-                Err(_) => {
-                    let path = self.keys.path(&file);
-                    let why = "it is no account that can be read; move it away to have a new one made";
-                    return Err(Error::Other(format!("{}: {why}", path.display()).into()));
-                }
+                Err(_) => return Err(self.unreadable(&file)),
             }
         }
         Ok(None)
+    }
+
+    fn unreadable(&self, file: &str) -> Error {
+        let why = "it is no account that can be read; move it away to have a new one made";
+        Error::Other(format!("{}: {why}", self.keys.path(file).display()).into())
     }
 
     /// Where a new account is kept: each CA's has its own file, so that going from one to another and back makes none.

@@ -1,5 +1,6 @@
 """What the CA has issued is kept, or not asked for; what is nobody's any more is taken away."""
 
+import json
 import signal
 
 import paths  # noqa: F401
@@ -155,12 +156,14 @@ class Accounts(Acme):
         self.assertEqual(len(self.made()), 2, "one at the first CA, one at the other")
         self.assertEqual([path.name for path in server.keys.glob("acme-account*")], ["acme-account.json"])
 
-    def test_one_that_is_garbage_is_not_overwritten(self):
+    def broken(self, change):
+        """A file of ours that cannot be read is said, and neither overwritten nor a reason not to serve what is there."""
         server = self.begin()
         self.obtained(server)
         server.stop()
         file = server.keys / "acme-account.json"
-        file.write_text("{")
+        broken = change(file.read_text())
+        file.write_text(broken)
         server.start()
         handshake.shake(self.secure, HOST, self.root)
         self.dns.zone("example.org", LINKS)
@@ -168,11 +171,22 @@ class Accounts(Acme):
         found = self.failing(server, domain)
         for part in ("acme-account.json", "move it away"):
             self.assertIn(part, found["message"])
-        self.assertEqual((file.read_text(), len(self.made())), ("{", 1))
+        self.assertEqual((file.read_text(), len(self.made())), (broken, 1))
         file.unlink()
         rest.verify(server, domain)
         self.ready(server, domain)
         self.assertEqual(len(self.made()), 2)
+
+    def test_one_that_is_garbage_is_not_overwritten(self):
+        self.broken(lambda _: "{")
+
+    def test_one_whose_key_is_none_is_not_overwritten(self):
+        def change(text):
+            stored = json.loads(text)
+            stored["credentials"]["key_pkcs8"] = "AAAA"
+            return json.dumps(stored)
+
+        self.broken(change)
 
     def test_each_ca_has_its_own(self):
         """To another CA and back: the account that was there is used again."""
