@@ -97,10 +97,15 @@ pub async fn target_asked(ops: &Ops) -> Result<(), OpError> {
 
 /// A certificate for `host` was issued now, and is in use until `not_after`.
 pub async fn certificate_issued(ops: &Ops, host: &DomainName, not_after: u64) -> Result<(), OpError> {
-    let state = CertificateState::issued_now(not_after, clock::unix_ms());
-    let noted = ops.settings.change(|_| Ok::<_, OpError>((vec![Change::Certificate(host.clone(), state)], ())));
-    noted.await?;
-    certificate_in_use(ops, host, Some(not_after)).await
+    let terms = ops.terms.load_full();
+    let now = clock::unix_ms();
+    // In one change, or it would be shown as valid before links lead to its host.
+    let noted = ops.settings.change(|settings| {
+        let state = CertificateState::issued_now(not_after, now);
+        let changes = std::iter::once(Change::Certificate(host.clone(), state));
+        Ok::<_, OpError>((changes.chain(domains_with(settings, host, true, terms.demand, now)).collect(), ()))
+    });
+    noted.await
 }
 
 /// A certificate for `host` is in use until `not_after`, or none is. Its domain is tracked with it from then on.
@@ -108,27 +113,35 @@ pub async fn certificate_in_use(ops: &Ops, host: &DomainName, not_after: Option<
     let terms = ops.terms.load_full();
     let now = clock::unix_ms();
     let known = ops.settings.change(|settings| {
-        let mut changes = Vec::new();
         let before = settings.certificates.get(host);
         let after = match not_after {
             Some(not_after) if before.and_then(|state| state.not_after) != Some(not_after) => {
                 Some(CertificateState::issued(not_after))
             }
             None if before.is_some_and(|state| state.not_after.is_some()) => {
-                before.map(|state| CertificateState { not_after: None, ..state.clone() })
+                before.map(|state| CertificateState { not_after: None, had: true, ..state.clone() })
             }
             _ => None,
         };
-        changes.extend(after.map(|state| Change::Certificate(host.clone(), state)));
-        for domain in settings.domains.values() {
-            let mut changed = domain.clone();
-            if changed.certificate(host, not_after.is_some(), terms.demand, now) {
-                changes.push(Change::Domain(changed));
-            }
-        }
-        Ok::<_, OpError>((changes, ()))
+        let state = after.map(|state| Change::Certificate(host.clone(), state));
+        let domains = domains_with(settings, host, not_after.is_some(), terms.demand, now);
+        Ok::<_, OpError>((state.into_iter().chain(domains).collect(), ()))
     });
     known.await
+}
+
+/// What changes for domains with this host now that its certificate is there, or is not.
+fn domains_with(
+    settings: &Snapshot,
+    host: &DomainName,
+    there: bool,
+    demand: Demand,
+    now: u64,
+) -> impl Iterator<Item = Change> {
+    settings.domains.values().filter_map(move |domain| {
+        let mut changed = domain.clone();
+        changed.certificate(host, there, demand, now).then_some(Change::Domain(changed))
+    })
 }
 
 /// An order failed.
@@ -213,7 +226,7 @@ mod tests {
             settings.certificates.insert(name(host), CertificateState::issued(9));
         }
         assert!(hosts_of_nobody(&settings, &terms, DAY - 1).is_empty());
-        assert_eq!(hosts_of_nobody(&settings, &terms, DAY), [gone.clone()]);
+        assert_eq!(hosts_of_nobody(&settings, &terms, DAY), std::slice::from_ref(&gone));
         // An order that has to wait is remembered for as long as that, should the domain come back.
         let limited = OrderFailure { retry_after: Some(2 * DAY), ..OrderFailure::new("later".to_owned()) };
         settings.certificates.insert(gone.clone(), CertificateState::default().failed(&limited, 0, 0));
