@@ -390,6 +390,8 @@ mod tests {
             let (key, value) = encode(&change);
             assert_eq!(decode(&key, &value.unwrap()), Some(change));
         }
+        let domain = DomainName::parse("example.com").unwrap();
+        assert_eq!(encode(&Change::DropCertificate(domain)), ("certificate/example.com".to_owned(), None));
         assert_eq!(decode("domain/example.com", b"{"), None);
         assert_eq!(decode("later/thing", b"1"), None);
     }

@@ -146,6 +146,13 @@ mod tests {
     }
 
     #[test]
+    fn what_earlier_versions_wrote_is_read() {
+        let stored = r#"{"not_after":9,"failures":2,"next":5,"message":"no","ended":false}"#;
+        let state: CertificateState = serde_json::from_str(stored).unwrap();
+        assert!(state.had() && state.asked(1).is_some());
+    }
+
+    #[test]
     fn the_ca_may_ask_for_more() {
         let state = CertificateState::default();
         assert_eq!(state.failed(&failure(Some(3_600_000)), 0, 0).next, 3_600_000);
