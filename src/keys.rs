@@ -146,6 +146,27 @@ impl Keys {
         fs::read(&path).map(Some).map_err(|e| KeyError::Io(path, e))
     }
 
+    /// Where the file of this name is, or would be.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Whether [`Self::write`] could put a file of some kilobytes there; the error is the one that it would meet.
+    pub fn probe(&self, name: &str) -> Result<(), KeyError> {
+        const SIZE: usize = 16 * 1024;
+        let path = self.dir.join(name);
+        let tried = (|| {
+            if path.is_dir() {
+                return Err(io::Error::from(io::ErrorKind::IsADirectory));
+            }
+            let unfinished = path.with_extension("new");
+            let written = write_private(&unfinished, &[0; SIZE]);
+            let removed = fs::remove_file(&unfinished);
+            written.and(removed)
+        })();
+        tried.map_err(|e| KeyError::Io(path, e))
+    }
+
     /// Puts a file there, whole or not at all, for its owner's eyes alone.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
         let path = self.dir.join(name);
@@ -192,15 +213,20 @@ impl TokenRing {
 /// Writes a file that appears whole or not at all, readable by its owner alone.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
-    let _ = fs::remove_file(&unfinished);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    write_private(&unfinished, bytes)?;
     fs::rename(&unfinished, path)?;
     match path.parent() {
         Some(dir) => fs::File::open(dir)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Writes a file anew, for its owner alone, as far as the disk.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// What tells one state of a file from another: inode, size and time of change.
@@ -303,6 +329,22 @@ mod tests {
         assert!(matches!(keys.privacy_key(false), Err(KeyError::Malformed(_))));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(keys.privacy_key(false), Err(KeyError::Exposed(..))));
+    }
+
+    #[test]
+    fn a_probe_meets_what_writing_would_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _) = Keys::open(dir.path()).unwrap();
+        keys.probe("cert-a.example.com.pem").unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1);
+        keys.write("cert-a.example.com.pem", b"x").unwrap();
+        keys.probe("cert-a.example.com.pem").unwrap();
+        assert_eq!(keys.read("cert-a.example.com.pem").unwrap().as_deref(), Some(&b"x"[..]));
+        fs::create_dir(keys.path("cert-b.example.com.pem")).unwrap();
+        for name in ["cert-b.example.com.pem", &format!("cert-{}.pem", "c".repeat(250))] {
+            assert!(keys.write(name, b"x").is_err());
+            assert!(keys.probe(name).is_err(), "{name}");
+        }
     }
 
     #[test]

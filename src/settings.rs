@@ -133,6 +133,7 @@ pub enum Change {
     ApiKey(ApiKey),
     DropApiKey(Uuid),
     Certificate(DomainName, CertificateState),
+    DropCertificate(DomainName),
     TrackingOff(Option<DomainName>, bool),
     QueueHeld(bool),
     Kill(Kill, Killed),
@@ -207,6 +208,11 @@ impl Settings {
     /// Tells of every change from now on.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.held.changed.subscribe()
+    }
+
+    /// Has everybody who waits for a change look again, since something else that they go by has changed.
+    pub fn nudge(&self) {
+        self.held.changed.send_modify(|_| ());
     }
 
     /// Lets `decide` look at the settings and say what changes; puts that on disk, then in force. Who asks may go away:
@@ -331,6 +337,7 @@ impl Snapshot {
             Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
             Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
             Change::Certificate(host, state) => drop(self.certificates.insert(host, state)),
+            Change::DropCertificate(host) => drop(self.certificates.remove(&host)),
             Change::QueueHeld(held) => self.queue_held = held,
             Change::TrackingOff(None, off) => self.tracking_off = off,
             Change::TrackingOff(Some(name), true) => drop(self.tracking_off_for.insert(name)),
@@ -362,6 +369,7 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
         Change::DropApiKey(id) => (format!("api-key/{id}"), None),
         Change::Certificate(host, state) => (format!("certificate/{host}"), json(state)),
+        Change::DropCertificate(host) => (format!("certificate/{host}"), None),
         Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(None, off) => (OFF.to_owned(), off.then(|| Bytes::from_static(b"true"))),
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
@@ -437,6 +445,8 @@ mod tests {
             let (key, value) = encode(&change);
             assert_eq!(decode(&key, &value.unwrap()), Some(change));
         }
+        let domain = DomainName::parse("example.com").unwrap();
+        assert_eq!(encode(&Change::DropCertificate(domain)), ("certificate/example.com".to_owned(), None));
         assert_eq!(decode("domain/example.com", b"{"), None);
         assert_eq!(decode("later/thing", b"1"), None);
     }

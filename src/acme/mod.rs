@@ -2,26 +2,29 @@
 //! of the lifetime is left. Never in a handshake, and never for a host that is not configured and verified.
 //!
 //! Which hosts those are says [`crate::ops::hosts_with_certificates`]; pauses after failures are
-//! [`crate::domain::CertificateState`]'s and kept in the settings, so that a restart goes on with them. A certificate
-//! and its key are one file, `keys/cert-HOST.pem`, which is whole or not there.
+//! [`crate::domain::CertificateState`]'s and kept in the settings, so that a restart goes on with them. `client` is the
+//! way to the CA, `order` one order, `kept` has the files, and `files` those that somebody else brings.
 
 mod client;
 mod files;
+mod kept;
 mod order;
 
 pub use files::{follow_files, judge_folder, read_folder, tell};
+pub use kept::load;
 
 use crate::clock;
 use crate::domain::OrderFailure;
-use crate::keys::{KeyError, Keys};
 use crate::mail::DomainName;
-use crate::ops::{self, Ops};
+use crate::ops::{self, Ops, WantedHost};
 use crate::tls::{Challenges, HostCertificate, HostCertificates};
 use client::CaClient;
+use kept::Kept;
 use order::{AtCa, Issued};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -29,6 +32,8 @@ use tokio::task::{Id, JoinSet};
 
 /// Orders that are under way at once, each for another host.
 const AT_ONCE: usize = 4;
+/// Of these, orders for hosts of one sender domain, so that one whose name servers are slow leaves room for others.
+const AT_ONCE_OF_ONE: usize = 2;
 /// Even with nothing due: the clock may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// For one order in all.
@@ -41,7 +46,14 @@ pub struct Acme {
     ops: Arc<Ops>,
     certificates: Arc<HostCertificates>,
     ca: AtCa,
+    kept: Kept,
+    obstacle: Obstacle,
 }
+
+/// Looks at DNS: why the CA would issue nothing for a tracking host (first) of a sender domain (second), or nothing where
+/// nothing is in the way.
+pub type Obstacle =
+    Box<dyn Fn(DomainName, DomainName) -> Pin<Box<dyn Future<Output = Option<String>> + Send>> + Send + Sync>;
 
 /// Where certificates are ordered.
 pub struct Ca<'a> {
@@ -57,8 +69,10 @@ impl Acme {
         certificates: Arc<HostCertificates>,
         challenges: Challenges,
         ca: Ca<'_>,
+        obstacle: Obstacle,
     ) -> Result<Self, String> {
         let keys = ops.keys.keys.clone();
+        let kept = Kept::new(keys.clone());
         let ca = AtCa {
             client: CaClient::new(ca.root)?,
             directory: ca.directory,
@@ -67,7 +81,7 @@ impl Acme {
             challenges,
             account: tokio::sync::Mutex::default(),
         };
-        Ok(Self { ops, certificates, ca })
+        Ok(Self { ops, certificates, ca, kept, obstacle })
     }
 }
 
@@ -76,54 +90,37 @@ pub async fn directory_answers(directory: &str, root: Option<&Path>) -> Result<(
     CaClient::new(root)?.answers(directory).await
 }
 
-/// The certificates that lie in the folder of keys. One that does not fit its host, or that others may read, is left
-/// out and ordered anew: one host's file stops neither mail nor the other hosts.
-pub fn load(keys: &Keys) -> Result<Vec<(DomainName, HostCertificate)>, KeyError> {
-    let mut found = Vec::new();
-    keys.read(order::ACCOUNT_FILE)?;
-    for name in keys.names("cert-", ".pem")? {
-        let Ok(host) = DomainName::parse(&name) else { continue };
-        let read = match keys.read(&file_of(&host)) {
-            Ok(Some(pem)) => HostCertificate::read(&host, &pem, &pem),
-            Ok(None) => continue,
-            Err(e) => Err(e.to_string()),
-        };
-        match read {
-            Ok(certificate) => found.push((host, certificate)),
-            Err(why) => tracing::error!("the certificate of {host} is not used: {why}"),
-        }
-    }
-    Ok(found)
-}
-
-fn file_of(host: &DomainName) -> String {
-    format!("cert-{host}.pem")
-}
-
 /// Orders what is due, until `stop`.
 pub async fn run(acme: Arc<Acme>, mut stop: watch::Receiver<bool>) {
     let mut changes = acme.ops.settings.changes();
     let mut orders: JoinSet<()> = JoinSet::new();
-    let mut under_way: HashMap<Id, DomainName> = HashMap::new();
+    let mut under_way: HashMap<Id, WantedHost> = HashMap::new();
+    // Nobody else asks for it, and all hosts of customers lead there.
+    if let Err(e) = ops::target_asked(&acme.ops).await {
+        tracing::error!("an order for the target of the CNAMEs could not be asked for: {e}");
+    }
     loop {
         changes.borrow_and_update();
         files::tell(&acme.ops, &acme.certificates).await;
+        acme.kept.put_again().await;
         let now = clock::unix_ms();
         let mut wake = now + LONGEST_SLEEP.as_millis() as u64;
         // A link must not be written on the strength of a certificate that has ended since.
         for held in acme.certificates.all().iter().filter(|held| held.usable_until() > now) {
             wake = wake.min(held.usable_until());
         }
-        for (host, due) in acme.due(now) {
-            if under_way.values().any(|other| *other == host) {
+        acme.forget_hosts_of_nobody(now, |host| under_way.values().any(|other| other.host == *host)).await;
+        for (wanted, due) in acme.due(now) {
+            if under_way.values().any(|other| other.host == wanted.host) {
                 continue;
             }
+            let of_one = under_way.values().filter(|other| wanted.of.is_some() && other.of == wanted.of).count();
             if due > now {
                 wake = wake.min(due);
-            } else if under_way.len() < AT_ONCE {
-                let (acme, ordered) = (Arc::clone(&acme), host.clone());
+            } else if under_way.len() < AT_ONCE && of_one < AT_ONCE_OF_ONE {
+                let (acme, ordered) = (Arc::clone(&acme), wanted.clone());
                 let order = async move { acme.order(&ordered).await };
-                under_way.insert(orders.spawn(order).id(), host);
+                under_way.insert(orders.spawn(order).id(), wanted);
             }
         }
         let sleep = Duration::from_millis(wake.saturating_sub(clock::unix_ms()));
@@ -140,32 +137,46 @@ pub async fn run(acme: Arc<Acme>, mut stop: watch::Receiver<bool>) {
 }
 
 impl Acme {
-    /// Every host that is to have a certificate, with the time of its next order.
-    fn due(&self, now: u64) -> Vec<(DomainName, u64)> {
+    /// Every host that is to have a certificate, with the time of its next order; those that wait longest come first.
+    fn due(&self, now: u64) -> Vec<(WantedHost, u64)> {
         let settings = self.ops.settings.snapshot();
         let hosts = ops::hosts_with_certificates(&settings, &self.ops.terms.load(), now);
-        let due = |host: DomainName| {
-            let state = settings.certificates.get(&host);
+        let due = |wanted: WantedHost| {
+            let state = settings.certificates.get(&wanted.host);
             if state.is_some_and(|state| state.ended) {
                 return None;
             }
-            let held = self.certificates.get(&host);
+            let held = self.certificates.get(&wanted.host);
             // One whose file was lost is ordered at once, unless that fails.
             let pause = state.filter(|state| held.is_some() || state.message.is_some()).map_or(0, |state| state.next);
-            let renewal = held.map_or(0, |held| renew_at(&host, &held));
-            Some((host, renewal.max(pause)))
+            let renewal = held.map_or(0, |held| renew_at(&wanted.host, &held));
+            Some((wanted, renewal.max(pause)))
         };
-        hosts.into_iter().filter_map(due).collect()
+        let mut all: Vec<_> = hosts.into_iter().filter_map(due).collect();
+        all.sort_by_key(|(_, due)| *due);
+        all
     }
 
-    async fn order(&self, host: &DomainName) {
-        tracing::info!(%host, "ordering a certificate");
-        let ordered = tokio::time::timeout(PATIENCE, self.ca.order(host)).await.unwrap_or_else(|_| {
-            let message = format!("the CA did not end the order within {} s", PATIENCE.as_secs());
-            Err(OrderFailure { message, retry_after: None, refused: false })
-        });
-        let used = ordered.and_then(|issued| self.take(host, &issued));
-        let failure = match used {
+    /// Takes away certificate and key of hosts that are nobody's any more, but for those that are being ordered.
+    async fn forget_hosts_of_nobody(&self, now: u64, is_ordered: impl Fn(&DomainName) -> bool) {
+        let hosts = ops::hosts_of_nobody(&self.ops.settings.snapshot(), &self.ops.terms.load(), now);
+        for host in hosts.into_iter().filter(|host| !is_ordered(host)) {
+            if self.certificates.remove(&host) {
+                tracing::info!(%host, "its certificate is taken away: the host is nobody's any more");
+            }
+            if let Err(e) = self.kept.remove(&host).await {
+                tracing::warn!(%host, "its certificate could not be taken away: {e}");
+                continue;
+            }
+            if let Err(e) = ops::certificate_dropped(&self.ops, &host).await {
+                tracing::error!(%host, "that its certificate is gone could not be written down: {e}");
+            }
+        }
+    }
+
+    async fn order(&self, wanted: &WantedHost) {
+        let host = &wanted.host;
+        let failure = match self.try_order(wanted).await {
             Ok(not_after) => {
                 metrics::counter!("trackpost_certificates_issued_total").increment(1);
                 if let Err(e) = ops::certificate_issued(&self.ops, host, not_after).await {
@@ -186,21 +197,35 @@ impl Acme {
         }
     }
 
-    /// Puts a certificate on disk and then into use. Returns when it ends.
-    fn take(&self, host: &DomainName, issued: &Issued) -> Result<u64, OrderFailure> {
-        let failed = |message: String| OrderFailure { message, retry_after: None, refused: false };
+    /// An order, unless it is clear before that it would be wasted. Returns when the certificate ends.
+    async fn try_order(&self, wanted: &WantedHost) -> Result<u64, OrderFailure> {
+        let host = &wanted.host;
+        self.kept.probe(host).await.map_err(|e| OrderFailure::new(format!("there is no place to keep it: {e}")))?;
+        if let Some(domain) = wanted.of.as_ref().filter(|_| wanted.unwatched)
+            && let Some(why) = (self.obstacle)(host.clone(), domain.clone()).await
+        {
+            return Err(OrderFailure::new(why));
+        }
+        tracing::info!(%host, "ordering a certificate");
+        let ordered = tokio::time::timeout(PATIENCE, self.ca.order(host)).await.unwrap_or_else(|_| {
+            Err(OrderFailure::new(format!("the CA did not end the order within {} s", PATIENCE.as_secs())))
+        });
+        self.take(host, &ordered?).await
+    }
+
+    /// Puts a certificate into use and on disk. Returns when it ends. One that cannot be written stays in use all the
+    /// same: another one would be of no more use, and the CA issues so many and no more.
+    async fn take(&self, host: &DomainName, issued: &Issued) -> Result<u64, OrderFailure> {
         let certificate = HostCertificate::read(host, issued.chain.as_bytes(), issued.key.as_bytes())
-            .map_err(|why| failed(format!("the CA's certificate is of no use: {why}")))?;
+            .map_err(|why| OrderFailure::new(format!("the CA's certificate is of no use: {why}")))?;
         let now = clock::unix_ms();
         if certificate.not_after <= now || certificate.not_before > now + 3_600_000 {
-            return Err(failed(
-                "the CA's certificate is not valid now: is the clock of this machine right?".to_owned(),
-            ));
+            let message = "the CA's certificate is not valid now: is the clock of this machine right?".to_owned();
+            return Err(OrderFailure { in_vain: true, ..OrderFailure::new(message) });
         }
-        let pem = format!("{}{}", issued.key, issued.chain);
-        self.ca.keys.write(&file_of(host), pem.as_bytes()).map_err(|e| failed(e.to_string()))?;
-        tracing::info!(%host, "certificate issued");
         let not_after = certificate.not_after;
+        self.kept.put(host, format!("{}{}", issued.key, issued.chain)).await;
+        tracing::info!(%host, "certificate issued");
         self.certificates.put(host, certificate);
         Ok(not_after)
     }
@@ -212,4 +237,36 @@ fn renew_at(host: &DomainName, held: &HostCertificate) -> u64 {
     host.hash(&mut hasher);
     let third = held.not_after.saturating_sub(held.renew_at());
     held.renew_at().saturating_sub(third / 5 * (hasher.finish() % 256) / 256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_are_spread_over_a_fifth_of_the_last_third() {
+        let (begin, end) = ((2026, 1, 1), (2026, 4, 1));
+        let times: Vec<u64> = (0..200)
+            .map(|number| {
+                let host = DomainName::parse(&format!("links.d{number}.example.com")).unwrap();
+                let mut params = rcgen::CertificateParams::new([host.to_string()]).unwrap();
+                params.not_before = rcgen::date_time_ymd(begin.0, begin.1, begin.2);
+                params.not_after = rcgen::date_time_ymd(end.0, end.1, end.2);
+                let key = rcgen::KeyPair::generate().unwrap();
+                let pem = params.self_signed(&key).unwrap().pem();
+                let held = HostCertificate::read(&host, pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+                let (third, at) = ((held.not_after - held.not_before) / 3, renew_at(&host, &held));
+                assert_eq!(held.renew_at(), held.not_after - third);
+                assert!(held.renew_at() - third / 5 <= at && at <= held.renew_at());
+                assert_eq!(at, renew_at(&host, &held), "a host has its time");
+                at
+            })
+            .collect();
+        let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        // A fifth of 30 days is six; 200 hosts that are spread leave no end of it empty.
+        assert!(last - first > 5 * 86_400_000, "all within {} ms", last - first);
+        let day = |at: &u64| (at - first) / 86_400_000;
+        let fullest = (0..6).map(|wanted| times.iter().filter(|at| day(at) == wanted).count()).max().unwrap();
+        assert!(fullest < 100, "{fullest} of 200 on one day");
+    }
 }

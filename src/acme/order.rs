@@ -11,6 +11,7 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Nonces that may turn out to be stale in one order. Pebble refuses good ones to see that one tries again.
 const MOST_STALE: u32 = 20;
 
+/// Of the account at the CA that was the first one here.
 pub(super) const ACCOUNT_FILE: &str = "acme-account.json";
 
 /// The account at one CA, made when it is first needed and kept.
@@ -28,7 +30,17 @@ pub struct AtCa {
     pub contact: Option<String>,
     pub keys: Keys,
     pub challenges: Challenges,
-    pub account: tokio::sync::Mutex<Option<Account>>,
+    pub account: tokio::sync::Mutex<HeldAccount>,
+}
+
+/// The account in use.
+#[derive(Default)]
+pub struct HeldAccount {
+    account: Option<Account>,
+    /// Where it is kept.
+    file: String,
+    /// Of this one among those that were held here.
+    number: u32,
 }
 
 /// A chain and its key, both PEM.
@@ -51,19 +63,23 @@ impl AtCa {
     }
 
     async fn insist(&self, host: &DomainName) -> Result<Issued, Error> {
+        let mut has_forgotten = false;
         for _ in 0..MOST_STALE {
-            match self.try_order(host).await {
+            let (account, number) = self.account().await?;
+            match Self::try_order(&account, &self.challenges, host).await {
                 Ok(issued) => return Ok(issued),
                 Err(Error::Api(problem)) if is(&problem, "badNonce") => {}
-                Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") => self.forget_account().await,
+                Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") && !has_forgotten => {
+                    self.forget_account(number).await;
+                    has_forgotten = true;
+                }
                 Err(e) => return Err(e),
             }
         }
-        Err(Error::Other("the CA takes none of its own nonces, or knows no account of ours".into()))
+        Err(Error::Other("the CA takes none of its own nonces".into()))
     }
 
-    async fn try_order(&self, host: &DomainName) -> Result<Issued, Error> {
-        let account = self.account().await?;
+    async fn try_order(account: &Account, challenges: &Challenges, host: &DomainName) -> Result<Issued, Error> {
         let identifiers = [Identifier::Dns(host.to_string())];
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
         let mut held = Vec::new();
@@ -76,7 +92,7 @@ impl AtCa {
                 }
                 let mut challenge =
                     authorization.challenge(ChallengeType::Http01).ok_or(Error::Unsupported("HTTP-01"))?;
-                held.push(self.challenges.hold(&challenge.token, challenge.key_authorization().as_str()));
+                held.push(challenges.hold(&challenge.token, challenge.key_authorization().as_str()));
                 challenge.set_ready().await?;
             }
         }
@@ -102,38 +118,85 @@ impl AtCa {
         Ok(Issued { chain, key: key.serialize_pem() })
     }
 
-    async fn account(&self) -> Result<Account, Error> {
+    /// The account, with its number among those that were held.
+    async fn account(&self) -> Result<(Account, u32), Error> {
         let mut held = self.account.lock().await;
-        if let Some(account) = &*held {
-            return Ok(account.clone());
+        if let Some(account) = &held.account {
+            return Ok((account.clone(), held.number));
         }
         let builder = || Account::builder_with_http(Box::new(self.client.clone()));
-        let failed = |e: crate::keys::KeyError| Error::Other(e.to_string().into());
-        let stored = self.keys.read(ACCOUNT_FILE).map_err(failed)?;
-        let stored = stored.and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok());
-        let account = match stored.filter(|stored| stored.directory == self.directory) {
-            Some(stored) => builder().from_credentials(stored.credentials).await?,
+        let (account, file) = match self.stored()? {
+            Some((file, stored)) => match builder().from_credentials(stored.credentials).await {
+                Err(Error::KeyRejected | Error::Crypto) => return Err(self.unreadable(&file)),
+                account => (account?, file),
+            },
             None => {
+                let file = self.file_of_new()?;
                 let contact = self.contact.as_ref().map(|address| format!("mailto:{address}"));
                 let contacts: Vec<&str> = contact.as_deref().into_iter().collect();
                 let new = NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
                 let (account, credentials) = builder().create(&new, self.directory.clone(), None).await?;
                 let stored = Stored { directory: self.directory.clone(), credentials };
-                self.keys.write(ACCOUNT_FILE, &serde_json::to_vec_pretty(&stored)?).map_err(failed)?;
+                self.keys.write(&file, &serde_json::to_vec_pretty(&stored)?).map_err(of_file)?;
                 tracing::info!(account = account.id(), "an account was made at the CA");
-                account
+                (account, file)
             }
         };
-        *held = Some(account.clone());
-        Ok(account)
+        *held = HeldAccount { account: Some(account.clone()), file, number: held.number.wrapping_add(1) };
+        Ok((account, held.number))
     }
 
-    async fn forget_account(&self) {
-        *self.account.lock().await = None;
-        if let Err(e) = self.keys.remove(ACCOUNT_FILE) {
+    /// The account at this CA as it is kept, and where. What cannot be read is nobody's to overwrite: there may be a
+    /// limit to accounts, and the file may be all that is left of this one.
+    fn stored(&self) -> Result<Option<(String, Stored)>, Error> {
+        for file in [own_file(&self.directory), ACCOUNT_FILE.to_owned()] {
+            let Some(bytes) = self.keys.read(&file).map_err(of_file)? else { continue };
+            match serde_json::from_slice::<Stored>(&bytes) {
+                Ok(stored) if stored.directory == self.directory => return Ok(Some((file, stored))),
+                Ok(_) => {}
+                Err(_) => return Err(self.unreadable(&file)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn unreadable(&self, file: &str) -> Error {
+        let why = "it is no account that can be read; move it away to have a new one made";
+        Error::Other(format!("{}: {why}", self.keys.path(file).display()).into())
+    }
+
+    /// Where a new account is kept: each CA's has its own file, so that going from one to another and back makes none.
+    /// Whether it can be written is seen before there is one.
+    fn file_of_new(&self) -> Result<String, Error> {
+        let file = match self.keys.read(ACCOUNT_FILE).map_err(of_file)? {
+            None => ACCOUNT_FILE.to_owned(),
+            Some(_) => own_file(&self.directory),
+        };
+        self.keys.probe(&file).map_err(of_file)?;
+        Ok(file)
+    }
+
+    /// The CA does not know the account of this number. Where another one is held by now, that one is left alone.
+    async fn forget_account(&self, number: u32) {
+        let mut held = self.account.lock().await;
+        if held.number != number || held.account.take().is_none() {
+            return;
+        }
+        tracing::warn!("the CA knows no account of ours; another one is made");
+        if let Err(e) = self.keys.remove(&held.file) {
             tracing::warn!("{e}");
         }
     }
+}
+
+fn of_file(e: crate::keys::KeyError) -> Error {
+    Error::Other(e.to_string().into())
+}
+
+/// For the account at a CA that is not the first.
+fn own_file(directory: &str) -> String {
+    let digest: String = Sha256::digest(directory).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("acme-account-{digest}.json")
 }
 
 fn failure(error: &Error, retry_after: Option<u64>) -> OrderFailure {
@@ -143,7 +206,7 @@ fn failure(error: &Error, retry_after: Option<u64>) -> OrderFailure {
         None => error.to_string(),
     };
     let refused = problem.is_some_and(|problem| is(problem, "rejectedIdentifier"));
-    OrderFailure { message: fit_to_show(&message), retry_after, refused }
+    OrderFailure { retry_after, refused, ..OrderFailure::new(fit_to_show(&message)) }
 }
 
 /// The CA's words as they are kept and shown: not without bound, and nothing that moves a cursor.

@@ -259,9 +259,13 @@ fn list(answer: &Value, json: bool) {
             );
         }
         Ok(domains) if !json => {
+            let target = domains.first().map(|domain| domain.target_certificate.clone()).unwrap_or_default();
             let cells = |domain: DomainView| vec![domain.name, domain.status, table::clean(&domain.tracking)];
             let rows: Vec<_> = domains.into_iter().map(cells).collect();
             table::print(&["DOMAIN", "STATUS", "TRACKING"], &rows);
+            if !matches!(&*target.state, "" | "none" | "external") {
+                println!("\ncname_target {}", about(&target));
+            }
         }
         _ => print_json(answer),
     }

@@ -54,8 +54,7 @@ impl Bound {
     }
 }
 
-/// Port 0 is any free port. The wildcard address takes the port of every address of its family; that `[::]` may take
-/// IPv4 too depends on the system.
+/// Port 0 is any free port. The wildcard address takes the port of every address of its family, and of that alone.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let any = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)

@@ -2,7 +2,8 @@
 
 use super::{Ops, Terms};
 use crate::clock;
-use crate::domain::{Demand, DkimKey, Record, SenderDomain, Subdomain, unicode};
+use crate::domain::{CertificateState, Demand, DkimKey, Record, SenderDomain, Subdomain, unicode};
+use crate::mail::DomainName;
 use crate::settings::Snapshot;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub struct DomainView {
     pub certificate: CertificateView,
     /// Of all hosts.
     pub certificates: Vec<CertificateView>,
+    /// Of the name that all tracking hosts lead to; the same for every domain.
+    #[serde(default)]
+    pub target_certificate: CertificateView,
     /// Mail is to be signed.
     #[serde(default)]
     pub dkim: bool,
@@ -105,6 +109,7 @@ pub(super) fn view(ops: &Ops, settings: &Snapshot, terms: &Terms, domain: &Sende
         tracking: standing(settings, terms, domain),
         certificate: asked.map_or_else(none, |s| certificate(settings, terms, s)),
         certificates: domain.subdomains().iter().map(|s| certificate(settings, terms, s)).collect(),
+        target_certificate: target_certificate(settings, terms),
         dkim: domain.dkim.is_on(),
         signing: signing(ops, domain),
         excluded_recipients: domain.excluded.iter().map(str::to_owned).collect(),
@@ -175,14 +180,26 @@ fn none() -> CertificateView {
 }
 
 fn certificate(settings: &Snapshot, terms: &Terms, subdomain: &Subdomain) -> CertificateView {
-    let host = Some(unicode(subdomain.host.as_str()));
+    let verified = subdomain.is_verified() && subdomain.caa.as_ref().is_none_or(|caa| caa.record.is_verified());
+    certificate_of(settings, terms, &subdomain.host, verified)
+}
+
+fn target_certificate(settings: &Snapshot, terms: &Terms) -> CertificateView {
+    certificate_of(settings, terms, &terms.expected.cname_target, true)
+}
+
+fn certificate_of(settings: &Snapshot, terms: &Terms, host: &DomainName, verified: bool) -> CertificateView {
+    let shown = Some(unicode(host.as_str()));
+    let known = settings.certificates.get(host);
+    let is_target = *host == terms.expected.cname_target;
     match terms.demand {
+        // Links that were written before may lead there.
+        Demand::Nothing if terms.by_acme && (is_target || known.is_some_and(CertificateState::had)) => {}
         Demand::Nothing => return none(),
-        Demand::Answer => return CertificateView { state: "external".to_owned(), host, ..none() },
+        Demand::Answer => return CertificateView { state: "external".to_owned(), host: shown, ..none() },
         Demand::Certificate => {}
     }
-    let known = settings.certificates.get(&subdomain.host).cloned().unwrap_or_default();
-    let verified = subdomain.is_verified() && subdomain.caa.as_ref().is_none_or(|caa| caa.record.is_verified());
+    let known = known.cloned().unwrap_or_default();
     let state = match (known.not_after, &known.message) {
         (Some(_), _) => "valid",
         (None, Some(_)) => "failed",
@@ -191,7 +208,7 @@ fn certificate(settings: &Snapshot, terms: &Terms, subdomain: &Subdomain) -> Cer
     };
     CertificateView {
         state: state.to_owned(),
-        host,
+        host: shown,
         valid_until: known.not_after,
         next_try_at: known.message.is_some().then_some(known.next).filter(|_| !known.ended),
         message: known.message,

@@ -191,12 +191,10 @@ pub async fn domain_verify(ops: &Ops, id: Uuid, how: Verify, patience: Duration)
         let asked: Vec<_> = domain.subdomains().iter().map(|s| (s.host.clone(), s.looks.asked)).collect();
         let keys = domain.dkim.keys().filter(|_| domain.dkim.is_on());
         let keys: Vec<_> = keys.map(|key| (key.public.clone(), key.looks.asked)).collect();
-        // Orders that the CA had put an end to, or that wait for their time, are made again.
+        // Orders that the CA had put an end to, or that wait for our time, are made again.
         let hosts = domain.subdomains().iter().map(|s| &s.host);
-        let waiting = hosts.filter_map(|host| Some((host, settings.certificates.get(host)?)));
-        let waiting = waiting.filter(|(_, state)| state.message.is_some());
-        let mut changes: Vec<_> =
-            waiting.map(|(host, state)| Change::Certificate(host.clone(), state.asked())).collect();
+        let waiting = hosts.filter_map(|host| Some((host, settings.certificates.get(host)?.asked(now)?)));
+        let mut changes: Vec<_> = waiting.map(|(host, state)| Change::Certificate(host.clone(), state)).collect();
         changes.push(Change::Domain(domain));
         Ok::<_, OpError>((changes, (asked, keys)))
     });

@@ -14,7 +14,10 @@ mod mail;
 mod opt_outs;
 mod recipients;
 
-pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
+pub use certificates::{
+    WantedHost, certificate_dropped, certificate_failed, certificate_in_use, certificate_issued, hosts_of_nobody,
+    hosts_with_certificates, target_asked,
+};
 pub use dkim::{DkimImport, dkim_checked, dkim_forget, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{

@@ -1,6 +1,7 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+mod listen;
 mod offline;
 mod online;
 mod parts;
@@ -31,6 +32,7 @@ use crate::tls::{CertificateError, Challenges, ServerTls};
 use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
 use arc_swap::ArcSwap;
+use listen::bind;
 use reload::Reloaded;
 use std::fmt;
 use std::io;
@@ -347,15 +349,6 @@ pub async fn serve_until(
     let _ = tokio::task::spawn_blocking(move || log.close()).await;
     tracing::info!(queued = queue.len(), "stopped");
     Ok(())
-}
-
-/// The socket that systemd has bound for this address, else one of our own.
-async fn bind(sockets: &mut systemd::Sockets, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = match sockets.for_address(address) {
-        Some(socket) => TcpListener::from_std(socket),
-        None => TcpListener::bind(address).await,
-    };
-    bound.map_err(|e| StartError::Bind(address, e))
 }
 
 fn shown(socket: &TcpListener) -> String {

@@ -87,7 +87,7 @@ async fn domains(config: &Config, dns: &verify::Dns) -> Vec<Probe> {
         Ok(domains) => domains,
         Err(e) => return vec![Probe { what, found: Err(format!("the server's answer cannot be read: {e}")) }],
     };
-    let mut probes = Vec::new();
+    let mut probes: Vec<_> = domains.first().and_then(|any| judged(&any.target_certificate)).into_iter().collect();
     for domain in domains {
         let Ok(name) = DomainName::parse(&domain.name) else { continue };
         for record in domain.records.iter().filter(|record| record.kind == "CNAME") {
@@ -108,7 +108,11 @@ fn certificate(domain: &DomainView, host: &DomainName) -> Option<Probe> {
     let is_of = |certificate: &&CertificateView| {
         certificate.host.as_deref().is_some_and(|name| DomainName::parse(name).is_ok_and(|name| name == *host))
     };
-    let certificate = domain.certificates.iter().find(is_of)?;
+    domain.certificates.iter().find(is_of).and_then(judged)
+}
+
+fn judged(certificate: &CertificateView) -> Option<Probe> {
+    let host = certificate.host.as_deref()?;
     let found = match (&certificate.message, &*certificate.state) {
         (Some(why), "valid") => Err(format!("it is valid, but its renewal failed: {why}")),
         (Some(why), _) => Err(format!("there is none: {why}")),
@@ -147,6 +151,7 @@ mod tests {
             tracking: tracking.to_owned(),
             certificate: certificate.clone(),
             certificates: vec![certificate],
+            target_certificate: CertificateView::default(),
             dkim: !signing.is_empty(),
             signing: signing.to_owned(),
             excluded_recipients: Vec::new(),

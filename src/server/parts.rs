@@ -18,6 +18,7 @@ use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::tls::{Challenges, HostCertificates, ServerTls};
+use crate::verify;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -58,7 +59,13 @@ pub fn keep_certificates(
                 contact: config.acme.contact.as_ref().map(ToString::to_string),
                 root: config.acme.ca_file.as_deref(),
             };
-            let acme = acme::Acme::new(Arc::clone(ops), hosts, challenges, ca).map_err(StartError::Rustls)?;
+            let dns = Arc::new(verify::Dns::new(&config.dns.servers).map_err(StartError::Dns)?);
+            let known = Arc::clone(ops);
+            let obstacle: acme::Obstacle = Box::new(move |host, domain| {
+                let (dns, terms) = (Arc::clone(&dns), known.terms.load_full());
+                Box::pin(async move { verify::obstacle(&dns, &host, &domain, &terms.expected).await })
+            });
+            let acme = acme::Acme::new(Arc::clone(ops), hosts, challenges, ca, obstacle).map_err(StartError::Rustls)?;
             fronts.spawn(acme::run(Arc::new(acme), stop));
         }
     }

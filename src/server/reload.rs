@@ -72,6 +72,8 @@ impl Reloaded {
         self.outbound.delivery.store(Arc::new(delivery));
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
+        // Whoever looks at DNS and orders certificates sees at once what is needed now.
+        self.ops.settings.nudge();
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.keeping.store(Arc::new(parts::keeping(&config)));
         self.machines.store(Arc::clone(&config.events.machines));

@@ -105,6 +105,16 @@ impl HostCertificates {
         });
     }
 
+    /// Goes on without one for this host. Whether there was one.
+    pub fn remove(&self, host: &DomainName) -> bool {
+        let before = self.0.rcu(|held| {
+            let mut table = HashMap::clone(held);
+            table.remove(host.as_str());
+            table
+        });
+        before.contains_key(host.as_str())
+    }
+
     /// Goes on with these alone.
     pub fn replace(&self, all: impl IntoIterator<Item = (DomainName, HostCertificate)>) {
         let table = all.into_iter().map(|(host, certificate)| (host.as_str().into(), certificate)).collect();
@@ -198,5 +208,7 @@ mod tests {
         assert!(hosts.get(&one).is_some() && hosts.get(&two).is_some());
         hosts.replace([(two.clone(), certificate(&two))]);
         assert!(hosts.get(&one).is_none() && hosts.get(&two).is_some());
+        assert!(hosts.remove(&two) && !hosts.remove(&two));
+        assert!(hosts.get(&two).is_none());
     }
 }

@@ -7,7 +7,9 @@ mod dns;
 mod reach;
 
 use crate::clock;
-use crate::domain::{Browser, Demand, DkimKey, Finding, Looks, NotKnown, Record, SenderDomain, Subdomain};
+use crate::domain::{
+    Browser, CnameFound, Demand, DkimKey, Expected, Finding, Looks, NotKnown, Record, SenderDomain, Subdomain,
+};
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
 pub use dns::Dns;
@@ -52,6 +54,24 @@ pub async fn found_instead(dns: &Dns, host: &DomainName, domain: &DomainName, ta
     let cname = dns.tracking(host, domain, target).await;
     let labels = host.as_str().strip_suffix(domain.as_str()).unwrap_or(host.as_str()).trim_end_matches('.');
     Finding { cname, caa: None, browser: Browser::NotAsked }.cname_text(host, labels, target)
+}
+
+/// Why a CA would issue nothing for `host`, a tracking host of `domain` that is not looked at any more; nothing where
+/// nothing is in the way. Asked anew, whatever was kept.
+pub async fn obstacle(dns: &Dns, host: &DomainName, domain: &DomainName, expected: &Expected) -> Option<String> {
+    dns.forget();
+    let target = &expected.cname_target;
+    let (mut cname, caa) = tokio::join!(dns.tracking(host, domain, target), dns.caa(host));
+    if let Ok(CnameFound::Addresses(found)) = &cname
+        && let Ok(ours) = dns.addresses(target.as_str()).await
+        && found.iter().all(|address| ours.contains(address))
+    {
+        // The provider has put our addresses in the CNAME's place.
+        cname = Ok(CnameFound::Target);
+    }
+    let finding = Finding { cname, caa: Some(caa), browser: Browser::NotAsked };
+    let labels = host.as_str().strip_suffix(domain.as_str()).unwrap_or(host.as_str()).trim_end_matches('.');
+    finding.cname_text(host, labels, target).or_else(|| finding.caa_text(&expected.caa_issuer))
 }
 
 /// One tracking host of one domain, or where one of its DKIM keys is published.

@@ -33,7 +33,8 @@ class Pebble:
 
     directory = "/dir"
 
-    def __init__(self, folder, http_port, validity=None, blocked=(), rejected_nonces=REJECTED_NONCES, port=None):
+    def __init__(self, folder, http_port, validity=None, blocked=(), rejected_nonces=REJECTED_NONCES, port=None,
+                 believing=False):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         self.root = self.folder / "issued.pem"
@@ -49,6 +50,9 @@ class Pebble:
             config["certificateValidityPeriod"] = validity
         (self.folder / "config.json").write_text(json.dumps({"pebble": config}))
         environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": str(rejected_nonces)}
+        if believing:
+            # It asks for no challenge: some hosts are beyond what pebble-challtestsrv answers about.
+            environment["PEBBLE_VA_ALWAYS_VALID"] = "1"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([find("pebble"), "-config", self.folder / "config.json", "-dnsserver",
                                              "%s:%d" % names().address], stdin=subprocess.DEVNULL, stdout=log,

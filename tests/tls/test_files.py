@@ -283,19 +283,3 @@ class OwnKeys(Acme):
                                   capture_output=True, text=True, timeout=20)
         except subprocess.TimeoutExpired:
             raise AssertionError("it has started") from None
-
-    def test_an_account_that_is_garbage(self):
-        """A file of ours that is broken is said, and neither overwritten nor a reason not to serve what is there."""
-        server = self.begin()
-        self.obtained(server)
-        server.stop()
-        file = server.keys / "acme-account.json"
-        file.write_text("{")
-        try:
-            server.start()
-        except AssertionError as refused:
-            self.assertIn("acme-account.json", str(refused))
-            self.assertNotIn("panicked", str(refused))
-            return
-        handshake.shake(self.secure, HOST, self.root)
-        self.assertEqual(file.read_text(), "{")

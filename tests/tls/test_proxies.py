@@ -4,6 +4,7 @@ after."""
 import json
 import pathlib
 import re
+import signal
 import socket
 import threading
 
@@ -41,8 +42,8 @@ class InFront(Case):
         self.root = self.authority.root
         self.dns.zone("example.com", LINKS)
 
-    def begin(self, location, listen=None, http="", trusted=("127.0.0.1",)):
-        settings = {"tracking": {"link_scheme": "https", "link_port": self.port, "trusted_proxies": list(trusted)},
+    def begin(self, location, listen=None, http="", trusted=("127.0.0.1",), scheme="https"):
+        settings = {"tracking": {"link_scheme": scheme, "link_port": self.port, "trusted_proxies": list(trusted)},
                     "webhooks": {"allow_private": True}}
         server = self.relay(settings, environment={"SSL_CERT_FILE": str(self.root)})
         proxy = Nginx(self.folder / "proxy", self.port, self.authority.issue("proxy", HOST), location(server),
@@ -80,6 +81,21 @@ class InFront(Case):
         server = self.begin(lambda server: forward(server.web)
                             + "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")
         self.through(server)
+
+    def test_a_reload_to_https_asks_the_host_at_once(self):
+        server = self.begin(lambda server: forward(server.web), scheme="http")
+        domain = self.verified(server)
+        self.assertEqual((certificate(domain)["state"], self.tracked(server)), ("none", HOST))
+        text = server.config.read_text()
+        self.assertIn('link_scheme = "http"', text)
+        server.config.write_text(text.replace('link_scheme = "http"', 'link_scheme = "https"'))
+        server.process.send_signal(signal.SIGHUP)
+        until("the reload", lambda: "was reloaded" in server.log(), 10)
+        # By itself a look is due in an hour, and the settings are gone through once in a minute.
+        until("an answer over https", lambda: rest.fetch(server, domain)["tracking"].endswith(f"by {HOST}"), 10)
+        link = mail.send(server, self.smarthost, "example.com").link
+        self.assertTrue(link.startswith(f"https://{HOST}:{self.port}/"), link)
+        self.assertEqual(handshake.click(link, self.root).location, mail.PAGE)
 
     def test_with_another_host_and_x_forwarded_host(self):
         server = self.begin(lambda server: forward(server.web, "internal.example.net")

@@ -5,7 +5,7 @@ import time
 import handshake
 import mail
 import rest
-from base import DAY, HOST, HOUR, SOON, TARGET, Acme, certificate, load_tests  # noqa: F401
+from base import DAY, HOST, HOUR, LINKS, SOON, TARGET, Acme, certificate, load_tests  # noqa: F401
 from front import error
 from support import until
 
@@ -58,6 +58,44 @@ class Renewal(Acme):
         shown = handshake.shake(self.secure, HOST, self.root)
         self.renewed(HOST, shown, SHORT)
         self.click(sent.link, self.root)
+
+    def no_more_of(self, said, *records):
+        """A removed domain's zone has changed: nothing is ordered, and the log says why. Another's renewal shows that
+        there was time."""
+        server = self.begin(clock=True, validity=45 * DAY)
+        domain = self.obtained(server)
+        orders = len(self.front.orders(HOST))
+        rest.remove(server, domain)
+        self.dns.zone("example.com", *records)
+        shown = until("its certificate", lambda: handshake.shaken(self.secure, TARGET, self.root), SOON)
+        self.clock.set(34 * DAY)
+        server.restart()
+        self.renewed(TARGET, shown, 30)
+        until("the reason", lambda: f"no certificate: {said}" in server.log() and HOST in server.log(), SOON)
+        self.assertEqual(len(self.front.orders(HOST)), orders)
+        # What was issued is used to its end.
+        self.assertIsNone(handshake.alert(self.secure, HOST))
+
+    def test_a_removed_domain_that_leads_elsewhere_is_let_go(self):
+        self.no_more_of("found CNAME elsewhere.example.org", "links CNAME elsewhere.example.org.")
+
+    def test_a_removed_domain_that_leads_nowhere_is_let_go(self):
+        self.no_more_of("found nothing at links.example.com")
+
+    def test_a_removed_domain_whose_caa_forbids_is_let_go(self):
+        self.no_more_of("the CAA records at example.com do not name ca.example.net", LINKS,
+                        '@ CAA 0 issue "other.example.org"')
+
+    def test_a_removed_domain_with_our_address_in_its_place(self):
+        """Flattened: a CNAME that the provider has replaced by what is behind it."""
+        server = self.begin(clock=True, validity=45 * DAY)
+        domain = self.obtained(server)
+        rest.remove(server, domain)
+        self.dns.zone("example.com", "links A 127.0.0.1")
+        shown = handshake.shake(self.secure, HOST, self.root)
+        self.clock.set(34 * DAY)
+        server.restart()
+        self.renewed(HOST, shown, 30)
 
     def test_of_an_earlier_subdomain(self):
         server = self.begin(clock=True)
