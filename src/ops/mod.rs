@@ -7,8 +7,12 @@ mod dkim;
 mod domain_view;
 mod domains;
 mod emails;
+mod figures;
 mod keys;
 mod mail;
+mod metrics;
+mod periods;
+mod stats;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
 pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
@@ -18,11 +22,18 @@ pub use domains::{
     domain_update, domain_verify, tracking_switch,
 };
 pub use emails::{Email, Range, email_list, email_show};
+pub use figures::{CONTRACT, Figure, OURS, Value};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use mail::{
     MessageView, QueueView, RecipientView, events_tail, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
     search,
 };
+pub use metrics::{
+    DayStats, DomainHours, DomainStats, LinkStats, Metrics, MetricsQuery, MetricsRow, SkipStats, TagStats,
+    domain_stats, metrics,
+};
+pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
+pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
@@ -110,6 +121,10 @@ pub enum OpError {
     Store(StoreError),
     /// The view is shut, so there is no history to be had.
     NoHistory,
+    /// The caller's: no such range of time.
+    Periods(PeriodError),
+    /// An answer would have more rows than this.
+    TooManyRows(usize),
 }
 
 impl fmt::Display for OpError {
@@ -146,6 +161,11 @@ impl fmt::Display for OpError {
             Self::BadDkimKey(e) => write!(f, "{e}"),
             Self::Fault(why) => f.write_str(why),
             Self::Store(e) => write!(f, "the store cannot be read: {e}"),
+            Self::Periods(e) => write!(f, "{e}"),
+            Self::TooManyRows(most) => write!(
+                f,
+                "the answer would have over {most} rows: give a shorter range, longer periods or fewer dimensions"
+            ),
             Self::NoHistory => f.write_str(
                 "the store is not open, so there is no history yet; if it stays so, the server's log says why",
             ),
@@ -182,6 +202,12 @@ impl From<BadDkimKey> for OpError {
 impl From<StoreError> for OpError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<PeriodError> for OpError {
+    fn from(error: PeriodError) -> Self {
+        Self::Periods(error)
     }
 }
 
