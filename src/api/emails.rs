@@ -146,7 +146,7 @@ fn refuse_to_send() -> Response {
 
 /// A key that is tied to domains sees their mail alone, while they are there; not what somebody else sent before the
 /// domain was added, under the same name.
-fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u64) -> bool {
+pub(super) fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u64) -> bool {
     let own = |domain: &SenderDomain| {
         Some(domain.name.as_str()) == from && key.reaches(domain) && accepted_at >= domain.created_at
     };
@@ -154,7 +154,7 @@ fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u
 }
 
 /// Runs what reads the disk where it keeps nobody waiting. The history opens some moments after the server has.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, OpError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod input;
 mod keys;
+mod metrics;
 mod time;
 
 use crate::clock;
@@ -91,6 +92,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::list, emails::send))
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
+        .routes(routes!(metrics::get))
 }
 
 impl Served {
@@ -104,7 +106,6 @@ impl Served {
         let api =
             Arc::new(Api { history: Semaphore::new(READERS), ops, limiter: limit.map(Limiter::new), description });
         let router = router
-            .route("/emails/metrics", get(not_there))
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))

@@ -82,20 +82,29 @@ pub fn metrics(
     may_see: impl Fn(Option<&str>, u64) -> bool,
 ) -> Result<Metrics, OpError> {
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
-    let known = all_domains(&ops.settings.snapshot());
-    let mut sums = Sums::new(query, known)?;
+    metrics_of(&store, all_domains(&ops.settings.snapshot()), query, may_see)
+}
+
+/// `known` are all domains that there are.
+pub(super) fn metrics_of(
+    store: &Store,
+    known: Vec<DomainHours>,
+    query: MetricsQuery,
+    may_see: impl Fn(Option<&str>, u64) -> bool,
+) -> Result<Metrics, OpError> {
+    let mut sums = Sums::new(query, known);
     match sums.query.emails.take() {
         Some(emails) => {
-            let messages = messages(&store, emails, may_see)?;
+            let messages = messages(store, emails, may_see)?;
             if let Some(first) = messages.iter().map(|(_, _, at)| *at).min() {
                 sums.query.window.reach_back_to(first);
             }
             sums.split()?;
-            sums.of_messages(&store, &messages)?;
+            sums.of_messages(store, &messages)?;
         }
         None => {
             sums.split()?;
-            sums.of_hours(&store)?;
+            sums.of_hours(store)?;
         }
     }
     let Sums { query, periods, domains, rows, totals, emails, .. } = sums;
@@ -139,16 +148,10 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(query: MetricsQuery, known: Vec<DomainHours>) -> Result<Self, OpError> {
+    fn new(query: MetricsQuery, known: Vec<DomainHours>) -> Self {
         let domains = query.domains.clone().unwrap_or(known);
-        Ok(Self {
-            query,
-            periods: Vec::new(),
-            domains,
-            emails: Vec::new(),
-            rows: BTreeMap::new(),
-            totals: Counts::default(),
-        })
+        let (periods, emails) = (Vec::new(), Vec::new());
+        Self { query, periods, domains, emails, rows: BTreeMap::new(), totals: Counts::default() }
     }
 
     fn split(&mut self) -> Result<(), OpError> {
@@ -220,5 +223,174 @@ impl Sums {
         let period = self.periods.partition_point(|period| period.hours.end <= hour);
         self.rows.entry((period, domain, email)).or_default().add(counts);
         if self.rows.len() > MAX_ROWS { Err(OpError::TooManyRows(MAX_ROWS)) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Envelope;
+    use crate::spool::MessageHead;
+    use crate::store::{Counter, MessageRow, Write, message_writes};
+    use std::sync::Arc;
+
+    const HOUR: u64 = 3_600_000;
+    const DAY: u64 = 24 * HOUR;
+    /// Midnight.
+    const START: u64 = 20_000 * DAY;
+
+    fn counts(of: &[(Counter, i64)]) -> Counts {
+        let mut counts = Counts::default();
+        of.iter().for_each(|(counter, more)| counts.count(*counter, *more));
+        counts
+    }
+
+    fn domain(n: u128, name: &str, since: u64) -> DomainHours {
+        DomainHours { id: Uuid::from_u128(n), name: DomainName::parse(name).unwrap(), hours: hour_of(since)..u32::MAX }
+    }
+
+    fn query(days: u64) -> MetricsQuery {
+        let (start, end) = (jiff_text(START), jiff_text(START + days * DAY));
+        MetricsQuery {
+            window: Window::new(Some(&start), Some(&end), None, 0).unwrap(),
+            by_period: None,
+            by_domain: false,
+            by_email: false,
+            domains: None,
+            emails: None,
+        }
+    }
+
+    fn jiff_text(at: u64) -> String {
+        jiff::Timestamp::from_millisecond(at as i64).unwrap().to_string()
+    }
+
+    fn sent(counts: &Counts) -> u64 {
+        counts.get(Counter::Sent)
+    }
+
+    /// Three days: five copies a day of all mail; three of a, one of b, one of a domain that is not set up.
+    fn mail() -> Vec<Write> {
+        let mut writes = Vec::new();
+        for day in 0..3 {
+            let at = START + day * DAY + 10 * HOUR;
+            writes.push(Scope::All.add(at, counts(&[(Counter::Sent, 5)])));
+            writes.push(Scope::Domain("a.example.com").add(at, counts(&[(Counter::Sent, 3)])));
+            writes.push(Scope::Domain("b.example.com").add(at, counts(&[(Counter::Sent, 1)])));
+        }
+        writes
+    }
+
+    fn message_of(id: QueueId, from: &str, at: u64, opens: i64) -> Vec<Write> {
+        let envelope = Envelope {
+            sender: None,
+            recipients: Vec::new(),
+            body: Default::default(),
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        };
+        let head = MessageHead {
+            envelope,
+            accepted_at: at,
+            from_domain: Some(from.into()),
+            from: from.into(),
+            subject: "x".into(),
+            message_id: "x@example.com".into(),
+            size: 1,
+            tags: Vec::new(),
+        };
+        let row = MessageRow { head: Arc::new(head), recipients: Vec::new(), report: None };
+        let mut writes = Vec::new();
+        message_writes(&id, &row, 0, &mut writes);
+        writes.push(Scope::Message(id).add(at, counts(&[(Counter::OpensHuman, opens), (Counter::Sent, 1)])));
+        writes
+    }
+
+    async fn store(writes: Vec<Write>) -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.commit(writes).await.unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn by_period_and_domain() {
+        let (_dir, store) = store(mail()).await;
+        let (a, b) = (domain(1, "a.example.com", 0), domain(2, "b.example.com", START + DAY));
+        let ask = |query| metrics_of(&store, vec![a.clone(), b.clone()], query, |_, _| true).unwrap();
+
+        let all = ask(query(3));
+        assert_eq!((sent(&all.totals), all.rows.len()), (15, 0));
+        assert_eq!(sent(&ask(query(2)).totals), 10, "of two days");
+        // A row for each period, also where there was nothing.
+        let days = ask(MetricsQuery { by_period: Some(Granularity::Daily), ..query(5) });
+        let got: Vec<_> = days.rows.iter().map(|row| (row.period.as_deref().unwrap(), sent(&row.counts))).collect();
+        assert_eq!(
+            got,
+            [("2024-10-04", 5), ("2024-10-05", 5), ("2024-10-06", 5), ("2024-10-07", 0), ("2024-10-08", 0)]
+        );
+        // All mail in the totals, domains in the rows; b's time begins on the second day.
+        let domains = ask(MetricsQuery { by_domain: true, ..query(3) });
+        let rows = |found: &Metrics| -> Vec<_> {
+            found.rows.iter().map(|row| (row.domain.clone().unwrap().1.to_string(), sent(&row.counts))).collect()
+        };
+        assert_eq!(rows(&domains), [("a.example.com".to_owned(), 9), ("b.example.com".to_owned(), 2)]);
+        assert_eq!(sent(&domains.totals), 15);
+        // Of some domains alone.
+        let of_b = MetricsQuery { domains: Some(vec![b.clone()]), by_domain: true, ..query(3) };
+        let of_b = ask(MetricsQuery { by_period: Some(Granularity::Monthly), ..of_b });
+        assert_eq!((rows(&of_b), sent(&of_b.totals)), (vec![("b.example.com".to_owned(), 2)], 2));
+        assert_eq!(of_b.rows[0].period.as_deref(), Some("2024-10-01"));
+        let nobody = ask(MetricsQuery { domains: Some(Vec::new()), by_period: Some(Granularity::Daily), ..query(3) });
+        assert_eq!((sent(&nobody.totals), nobody.rows.len()), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn single_messages() {
+        let id = |n: u8| QueueId::new(u64::from(n), [n; 10]);
+        let old = START - 30 * DAY;
+        let mut writes = message_of(id(1), "a.example.com", START + HOUR, 4);
+        writes.extend(message_of(id(2), "b.example.com", START + DAY, 2));
+        writes.extend(message_of(id(3), "a.example.com", old, 1));
+        let (_dir, store) = store(writes).await;
+        let known = vec![domain(1, "a.example.com", 0), domain(2, "b.example.com", 0)];
+        let emails = Some(vec![id(1), id(2), id(1), id(3), id(9)]);
+        let by_email = MetricsQuery { by_email: true, by_domain: true, emails: emails.clone(), ..query(3) };
+        let opens = |found: &Metrics| found.totals.get(Counter::OpensHuman);
+
+        let found = metrics_of(&store, known.clone(), by_email.clone(), |_, _| true).unwrap();
+        let rows: Vec<_> =
+            found.rows.iter().map(|row| (row.email.unwrap(), row.domain.clone().unwrap().0.as_u128())).collect();
+        assert_eq!((rows, opens(&found)), (vec![(id(1), 1), (id(2), 2)], 6), "the third lies before the range");
+        // From the first of them on, where nobody says from when.
+        let open = Window::new(None, Some(&jiff_text(START + 3 * DAY)), None, 0).unwrap();
+        let found = metrics_of(&store, known.clone(), MetricsQuery { window: open, ..by_email.clone() }, |_, _| true);
+        let found = found.unwrap();
+        assert_eq!((opens(&found), found.window.hours().start), (7, hour_of(old)));
+        // Those that the caller may not see are not there.
+        let only_b = |from: Option<&str>, _| from == Some("b.example.com");
+        let found = metrics_of(&store, known.clone(), by_email.clone(), only_b).unwrap();
+        assert_eq!((found.rows.len(), opens(&found)), (1, 2));
+        let of_a = MetricsQuery { domains: Some(vec![known[0].clone()]), ..by_email };
+        assert_eq!(opens(&metrics_of(&store, known, of_a, |_, _| true).unwrap()), 4);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_bounded() {
+        let (names, hours) = (0..30, 0..800u64);
+        let name = |n: u32| format!("d{n}.example.com");
+        let writes = names.clone().flat_map(|n| {
+            let name = name(n);
+            hours.clone().map(move |h| Scope::Domain(&name).add(START + h * HOUR, counts(&[(Counter::Sent, 1)])))
+        });
+        let (_dir, store) = store(writes.collect()).await;
+        let known: Vec<_> = names.map(|n| domain(u128::from(n), &name(n), 0)).collect();
+        let rows = |by_period| {
+            let query = MetricsQuery { by_domain: true, by_period: Some(by_period), ..query(34) };
+            metrics_of(&store, known.clone(), query, |_, _| true)
+        };
+        assert!(matches!(rows(Granularity::Hourly), Err(OpError::TooManyRows(MAX_ROWS))));
+        assert_eq!(rows(Granularity::Daily).unwrap().rows.len(), 30 * 34);
     }
 }

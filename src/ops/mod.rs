@@ -28,10 +28,7 @@ pub use mail::{
     MessageView, QueueView, RecipientView, events_tail, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
     search,
 };
-pub use metrics::{
-    DayStats, DomainHours, DomainStats, LinkStats, Metrics, MetricsQuery, MetricsRow, SkipStats, TagStats,
-    domain_stats, metrics,
-};
+pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 

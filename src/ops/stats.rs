@@ -1,10 +1,11 @@
 //! What the command line shows of a domain: its days, and what stands out in them.
 
 use super::figures::{Figure, Value};
+use super::metrics::{DomainHours, MetricsQuery, metrics_of};
 use super::periods::{Granularity, Window};
-use super::{DomainHours, MetricsQuery, OpError, Ops, metrics};
+use super::{OpError, Ops};
 use crate::clock;
-use crate::store::{self, Counts};
+use crate::store::{self, Counts, Store};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use uuid::Uuid;
@@ -80,7 +81,11 @@ pub fn domain_stats(ops: &Ops, id: Uuid, days: u32) -> Result<DomainStats, OpErr
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
     let settings = ops.settings.snapshot();
     let domain = DomainHours::of(settings.domain(id).ok_or(OpError::NoSuchDomain)?);
-    let window = Window::of_days(days.clamp(1, MAX_DAYS), clock::unix_ms())?;
+    stats_of(&store, domain, days, clock::unix_ms())
+}
+
+fn stats_of(store: &Store, domain: DomainHours, days: u32, now: u64) -> Result<DomainStats, OpError> {
+    let window = Window::of_days(days.clamp(1, MAX_DAYS), now)?;
     let mut hours = window.hours();
     // What is kept by day has the day on which the domain was added whole.
     hours.start = hours.start.max(domain.hours.start - domain.hours.start % 24);
@@ -93,9 +98,9 @@ pub fn domain_stats(ops: &Ops, id: Uuid, days: u32) -> Result<DomainStats, OpErr
         domains: Some(vec![domain]),
         emails: None,
     };
-    let counted = metrics(ops, query, |_, _| true)?;
+    let counted = metrics_of(store, Vec::new(), query, |_, _| true)?;
     let days = counted.rows.into_iter().map(|row| DayStats::of(row.period, &row.counts)).collect();
-    let mut links: Vec<_> = store::counts_by_link(&store, &name, hours.clone(), MAX_READ)?
+    let mut links: Vec<_> = store::counts_by_link(store, &name, hours.clone(), MAX_READ)?
         .into_iter()
         .map(|(_, url, c)| LinkStats {
             url,
@@ -105,7 +110,7 @@ pub fn domain_stats(ops: &Ops, id: Uuid, days: u32) -> Result<DomainStats, OpErr
         .collect();
     links.sort_by_key(|link| Reverse((link.clicked_human, link.clicked_machine)));
     links.truncate(TOP);
-    let mut tags: Vec<_> = store::counts_by_tag(&store, &name, hours.clone(), MAX_READ)?
+    let mut tags: Vec<_> = store::counts_by_tag(store, &name, hours.clone(), MAX_READ)?
         .into_iter()
         .map(|(tag, c)| TagStats {
             tag,
@@ -116,7 +121,7 @@ pub fn domain_stats(ops: &Ops, id: Uuid, days: u32) -> Result<DomainStats, OpErr
         .collect();
     tags.sort_by_key(|tag| Reverse(tag.sent));
     tags.truncate(TOP);
-    let skipped = store::counts_by_skip(&store, &name, hours, MAX_READ)?;
+    let skipped = store::counts_by_skip(store, &name, hours, MAX_READ)?;
     let mut untracked: Vec<_> =
         skipped.into_iter().map(|(reason, c)| SkipStats { reason, messages: count("untracked", &c) }).collect();
     untracked.sort_by_key(|skip| Reverse(skip.messages));
@@ -163,5 +168,56 @@ impl DayStats {
             open_rate_human: rate("open_rate_human"),
             click_rate_human: rate("click_rate_human"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::DomainName;
+    use crate::store::{Counter, Scope, hour_of, link_hash};
+
+    #[tokio::test]
+    async fn what_stands_out() {
+        const HOUR: u64 = 3_600_000;
+        let now = 20_002 * 24 * HOUR + 5 * HOUR;
+        let added = now - 40 * HOUR;
+        let one = |counter: Counter, more: i64| {
+            let mut counts = Counts::default();
+            counts.count(counter, more);
+            counts
+        };
+        let domain = "example.com";
+        let scope = Scope::Domain(domain);
+        let mut writes = vec![
+            scope.add(added - 2 * HOUR, one(Counter::Sent, 1_000)),
+            scope.add(added + HOUR, one(Counter::Sent, 4)),
+            scope.add(now, one(Counter::Sent, 2)),
+            scope.add(now, one(Counter::PixelCopies, 4)),
+            scope.add(now, one(Counter::DeliveredOpenedAny, 2)),
+            scope.add(now, one(Counter::OpensUnknown, 3)),
+        ];
+        for n in 0..15 {
+            let (hash, text) = link_hash(&format!("https://example.net/{n}?who=me"));
+            let (tag, reason) = (format!("kind={n}"), format!("reason-{n}"));
+            writes.push(text);
+            writes.push(Scope::Link { domain, hash }.add(now, one(Counter::ClicksHuman, n)));
+            writes.push(Scope::Tag { domain, tag: &tag }.add(now, one(Counter::Sent, n)));
+            writes.push(Scope::Skip { domain, reason: &reason }.add(now, one(Counter::Untracked, n)));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.commit(writes).await.unwrap();
+        let hours = hour_of(added)..u32::MAX;
+        let domain = DomainHours { id: Uuid::nil(), name: DomainName::parse(domain).unwrap(), hours };
+        let stats = stats_of(&store, domain, 3, now).unwrap();
+        let sent: Vec<_> = stats.days.iter().map(|day| (day.day.as_deref().unwrap(), day.sent)).collect();
+        assert_eq!(sent, [("2024-10-04", 0), ("2024-10-05", 4), ("2024-10-06", 2)]);
+        let total = (stats.total.sent, stats.total.open_rate, stats.total.opened_human);
+        assert_eq!(total, (6, 0.5, 3));
+        let (link, tag, skip) = (&stats.links[0], &stats.tags[0], &stats.untracked[0]);
+        assert_eq!((link.url.as_deref(), link.clicked_human), (Some("https://example.net/14"), 14));
+        assert_eq!((&*tag.tag, tag.sent, &*skip.reason, skip.messages), ("kind=14", 14, "reason-14", 14));
+        assert_eq!((stats.links.len(), stats.tags.len(), stats.untracked.len()), (TOP, TOP, TOP));
     }
 }
