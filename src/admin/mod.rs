@@ -41,6 +41,10 @@ pub enum Request {
     },
     DomainRemove(String),
     DomainShow(String),
+    DomainStats {
+        name: String,
+        days: u32,
+    },
     DomainList,
     DkimRotate(String),
     DkimImport {
@@ -198,6 +202,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         }
         Request::DomainRemove(name) => json!(ops::domain_remove(ops, ops::domain_id(ops, &name)?).await?),
         Request::DomainShow(name) => json!(ops::domain_show(ops, ops::domain_id(ops, &name)?)?),
+        Request::DomainStats { name, days } => json!(ops::domain_stats(ops, ops::domain_id(ops, &name)?, days)?),
         Request::DomainList => json!(ops::domain_list(ops)),
         Request::DkimRotate(name) => json!(ops::dkim_rotate(ops, ops::domain_id(ops, &name)?).await?),
         Request::DkimImport { name, import } => {

@@ -12,6 +12,7 @@ mod queue;
 mod rewrite;
 mod search;
 mod serve;
+mod stats;
 mod table;
 mod test;
 mod tracking;

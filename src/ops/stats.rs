@@ -149,6 +149,11 @@ fn rate(name: &str, counts: &Counts) -> f64 {
 }
 
 impl DayStats {
+    /// Nothing happened.
+    pub fn is_empty(&self) -> bool {
+        *self == Self { day: self.day.clone(), ..Self::default() }
+    }
+
     fn of(day: Option<String>, counts: &Counts) -> Self {
         let (count, rate) = (|name: &str| count(name, counts), |name: &str| rate(name, counts));
         Self {
@@ -210,9 +215,9 @@ mod tests {
         store.commit(writes).await.unwrap();
         let hours = hour_of(added)..u32::MAX;
         let domain = DomainHours { id: Uuid::nil(), name: DomainName::parse(domain).unwrap(), hours };
-        let stats = stats_of(&store, domain, 3, now).unwrap();
+        let stats = stats_of(&store, domain, 3, now + 1).unwrap();
         let sent: Vec<_> = stats.days.iter().map(|day| (day.day.as_deref().unwrap(), day.sent)).collect();
-        assert_eq!(sent, [("2024-10-04", 0), ("2024-10-05", 4), ("2024-10-06", 2)]);
+        assert_eq!(sent, [("2024-10-04", 4), ("2024-10-05", 0), ("2024-10-06", 2)]);
         let total = (stats.total.sent, stats.total.open_rate, stats.total.opened_human);
         assert_eq!(total, (6, 0.5, 3));
         let (link, tag, skip) = (&stats.links[0], &stats.tags[0], &stats.untracked[0]);
