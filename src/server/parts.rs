@@ -8,12 +8,14 @@ use crate::domain::{Demand, Expected};
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::TokenRing;
+use crate::meters::Meters;
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::tls::{Challenges, HostCertificates, ServerTls};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -59,6 +61,13 @@ pub fn keep_certificates(
     Ok(())
 }
 
+/// Puts in order what was measured, until `stop`.
+pub async fn keep_meters(meters: Meters, mut stop: watch::Receiver<bool>) {
+    while tokio::time::timeout(UPKEEP, stop.wait_for(|stop| *stop)).await.is_err() {
+        meters.upkeep();
+    }
+}
+
 /// The certificate of the API, where it speaks TLS itself.
 pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
     let files = config.api.certificate.as_ref();
@@ -88,6 +97,9 @@ fn demand(config: &Config) -> Demand {
         (config::LinkScheme::Https, _) => Demand::Certificate,
     }
 }
+
+/// Between two times that what was measured is put in order.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The API is for few.
 pub const API_CONNECTIONS: usize = 1_000;
