@@ -1,7 +1,7 @@
 //! Counts over time: of all mail, of domains, of single messages.
 //!
-//! A page reads as many rows as there are hours in which something happened. All mail together has rows of its own, so
-//! that no sum over domains is needed. A domain's time begins with the hour in which it was added and ends when it was
+//! A page reads as many rows as there are hours in which something happened, or days where that is enough. All mail
+//! together has rows of its own, so that no sum over domains is needed. A domain's time begins with the hour in which it was added and ends when it was
 //! removed: what somebody else sent under the same name is not its own.
 
 use super::periods::{Granularity, Period, Window};
@@ -10,7 +10,7 @@ use crate::domain::SenderDomain;
 use crate::mail::{DomainName, QueueId};
 use crate::settings::Snapshot;
 use crate::store::{self, Counts, Scope, Store, hour_of};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -136,6 +136,30 @@ fn messages(
     Ok(found)
 }
 
+/// Counts of a domain in pieces that lie in one period each, with the first hour of each, in no order: days, where a
+/// period ends with the day, since there are fewer of them; else hours.
+fn domain_rows(
+    store: &Store,
+    name: &str,
+    hours: Range<u32>,
+    periods: &[Period],
+) -> Result<Vec<(u32, Counts)>, OpError> {
+    let day_of = |hour: u32| hour - hour % 24;
+    let edges = periods.iter().map(|period| period.hours.start).chain([hours.start, hours.end]);
+    let within = edges.filter(|hour| hour % 24 != 0 && (hours.start..=hours.end).contains(hour));
+    let cut: BTreeSet<u32> = within.map(day_of).collect();
+    if cut.len() * 2 >= hours.len() / 24 {
+        return Ok(store::counts_by_hour(store, Scope::Domain(name), hours)?);
+    }
+    let mut rows = store::counts_by_hour(store, Scope::DomainDays(name), hours.clone())?;
+    rows.retain(|(day, _)| !cut.contains(day));
+    for day in cut {
+        let of_day = day.max(hours.start)..day.saturating_add(24).min(hours.end);
+        rows.extend(store::counts_by_hour(store, Scope::Domain(name), of_day)?);
+    }
+    Ok(rows)
+}
+
 struct Sums {
     query: MetricsQuery,
     /// None where rows are not by period.
@@ -183,7 +207,7 @@ impl Sums {
             if hours.is_empty() {
                 continue;
             }
-            for (hour, counts) in store::counts_by_hour(store, Scope::Domain(name.as_str()), hours)? {
+            for (hour, counts) in domain_rows(store, name.as_str(), hours, &self.periods)? {
                 if !is_all {
                     self.totals.add(&counts);
                 }
@@ -344,6 +368,43 @@ mod tests {
         assert_eq!(of_b.rows[0].period.as_deref(), Some("2024-10-01"));
         let nobody = ask(MetricsQuery { domains: Some(Vec::new()), by_period: Some(Granularity::Daily), ..query(3) });
         assert_eq!((sent(&nobody.totals), nobody.rows.len()), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn days_are_read_where_no_period_ends_within_them() {
+        let name = "a.example.com";
+        let writes = (0..40 * 24 / 5).map(|n| {
+            let at = START - 10 * DAY + n * 5 * HOUR;
+            Scope::Domain(name).add(at, counts(&[(Counter::Sent, 1 << (n % 30))]))
+        });
+        let (_dir, store) = store(writes.collect()).await;
+        let by_hour = store::counts_by_hour(&store, Scope::Domain(name), 0..u32::MAX).unwrap();
+        assert!(domain_rows(&store, name, hour_of(START)..hour_of(START + 20 * DAY), &[]).unwrap().len() == 20);
+        let since = START - 3 * DAY + 7 * HOUR;
+        let a = domain(1, name, since);
+        for (start, end, zone) in [
+            ("2024-09-20", "2024-10-30", "UTC"),
+            ("2024-09-20T05:00:00Z", "2024-10-20T22:00:00Z", "UTC"),
+            ("2024-09-20", "2024-10-30", "Asia/Kolkata"),
+            ("2024-10-03", "2024-10-05", "America/New_York"),
+        ] {
+            let window = Window::new(Some(start), Some(end), Some(zone), 0).unwrap();
+            for by_period in [None, Some(Granularity::Daily), Some(Granularity::Weekly), Some(Granularity::Monthly)] {
+                let asked =
+                    MetricsQuery { window: window.clone(), by_period, domains: Some(vec![a.clone()]), ..query(1) };
+                let found = metrics_of(&store, Vec::new(), asked, |_, _| true).unwrap();
+                let sum = |hours: Range<u32>| -> u64 {
+                    let within = |hour: &u32| hours.contains(hour) && a.hours.contains(hour);
+                    by_hour.iter().filter(|(hour, _)| within(hour)).map(|(_, counts)| sent(counts)).sum()
+                };
+                assert!(sum(window.hours()) > 0);
+                assert_eq!(sent(&found.totals), sum(window.hours()), "{start} {zone} {by_period:?}");
+                let periods = by_period.map_or(Vec::new(), |by| window.periods(by).unwrap());
+                let want: Vec<_> = periods.iter().map(|period| sum(period.hours.clone())).collect();
+                let got: Vec<_> = found.rows.iter().map(|row| sent(&row.counts)).collect();
+                assert_eq!(got, want, "{start} {zone} {by_period:?}");
+            }
+        }
     }
 
     #[tokio::test]

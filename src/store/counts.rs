@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `ca` hour | all mail |
 //! | `cd` domain, 0, hour | mail whose From header names this domain |
+//! | `cy` domain, 0, day | the same by day: written along with `cd`, for whoever reads many domains or a long time |
 //! | `ct` domain, 0, `name=value`, 0, day | mail of the domain with this tag |
 //! | `cl` domain, 0, destination's hash (8), day | clicks on one destination in mail of the domain |
 //! | `cs` domain, 0, reason, 0, day | messages of the domain that were not tracked, by the reason |
@@ -72,6 +73,8 @@ const COUNTERS: usize = 25;
 pub enum Scope<'a> {
     All,
     Domain(&'a str),
+    /// The same by day. Nothing is added to it: what is added to the domain is.
+    DomainDays(&'a str),
     /// `tag` is `name=value`.
     Tag {
         domain: &'a str,
@@ -149,6 +152,13 @@ pub(super) fn added(old: Option<&[u8]>, more: &Counts) -> Result<Vec<u8>, StoreE
     Ok(sum.write())
 }
 
+/// The row of the day that goes along with a row by hour, for the committer: domains have one.
+pub(super) fn row_of_day(key: &[u8]) -> Option<Vec<u8>> {
+    let (domain, hour) = key.strip_prefix(b"cd")?.split_last_chunk::<4>()?;
+    let hour = u32::from_be_bytes(*hour);
+    Some([b"cy", domain, &(hour - hour % 24).to_be_bytes()].concat())
+}
+
 impl Scope<'_> {
     /// The write that adds to this scope's counts at `at`, milliseconds since 1970.
     pub fn add(&self, at: u64, more: Counts) -> Write {
@@ -160,7 +170,7 @@ impl Scope<'_> {
         match self {
             Self::Message(_) | Self::MessageLink(..) => {}
             Self::All | Self::Domain(_) => key.extend_from_slice(&hour.to_be_bytes()),
-            Self::Tag { .. } | Self::Link { .. } | Self::Skip { .. } => {
+            Self::DomainDays(_) | Self::Tag { .. } | Self::Link { .. } | Self::Skip { .. } => {
                 key.extend_from_slice(&(hour - hour % 24).to_be_bytes());
             }
         }
@@ -171,6 +181,7 @@ impl Scope<'_> {
         match self {
             Self::All => b"ca".to_vec(),
             Self::Domain(domain) => [b"cd", domain.as_bytes(), &[0]].concat(),
+            Self::DomainDays(domain) => [b"cy", domain.as_bytes(), &[0]].concat(),
             Self::Tag { domain, tag } => [b"ct", domain.as_bytes(), &[0], tag.as_bytes(), &[0]].concat(),
             Self::Link { domain, hash } => [b"cl", domain.as_bytes(), &[0], &hash.to_be_bytes()].concat(),
             Self::Skip { domain, reason } => [b"cs", domain.as_bytes(), &[0], reason.as_bytes(), &[0]].concat(),
