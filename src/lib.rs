@@ -56,7 +56,7 @@
 //!
 //! # The import rule
 //!
-//! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`] → [`queue`], [`store`] → [`spool`],
+//! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`], [`meters`] → [`queue`], [`store`] → [`spool`],
 //! [`keys`], [`config`], [`clock`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
 //! import each other but for [`intake`], [`http`], [`tls`] and [`proxy_header`]: they meet through records and a wake-up. The core has no tokio,
 //! no files, no clock and no dice; the time and random bytes are arguments. `tests/architecture` holds all of this by
@@ -86,7 +86,7 @@
 //! | [`tls`], [`acme`] | certificates from files, taken anew when they change, and one for each tracking host; how they are ordered |
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
-//! | [`health`] | whether log and store work, found by trying |
+//! | [`health`], [`meters`] | whether log and store work, found by trying; what is measured, for Prometheus |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |
 
@@ -108,6 +108,7 @@ pub mod clock;
 pub mod config;
 pub mod health;
 pub mod keys;
+pub mod meters;
 pub mod queue;
 pub mod settings;
 pub mod spool;

@@ -43,6 +43,10 @@ pub enum Request {
     },
     DomainRemove(String),
     DomainShow(String),
+    DomainStats {
+        name: String,
+        days: u32,
+    },
     DomainList,
     DkimRotate {
         name: String,
@@ -217,6 +221,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         }
         Request::DomainRemove(name) => json!(ops::domain_remove(ops, ops::domain_id(ops, &name)?).await?),
         Request::DomainShow(name) => json!(ops::domain_show(ops, ops::domain_id(ops, &name)?)?),
+        Request::DomainStats { name, days } => json!(ops::domain_stats(ops, ops::domain_id(ops, &name)?, days)?),
         Request::DomainList => json!(ops::domain_list(ops)),
         Request::DkimRotate { name, force } => {
             json!(ops::dkim_rotate(ops, ops::domain_id(ops, &name)?, force).await?)

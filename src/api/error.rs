@@ -158,6 +158,8 @@ impl From<OpError> for ApiError {
             | OpError::TooManyOptOuts
             | OpError::BadAddress(..)
             | OpError::Refused(_)
+            | OpError::Periods(_)
+            | OpError::TooManyRows(_)
             | OpError::BadQueueId(_) => Kind::Validation,
             OpError::Log(_) | OpError::Keys(_) | OpError::Fault(_) | OpError::Store(_) | OpError::NoHistory => {
                 tracing::error!("the API could not answer: {error}");

@@ -1,4 +1,5 @@
-//! What listens on `api.address`: the REST API, its description, and whether the relay lives and works.
+//! What listens on `api.address`: the REST API, its description, whether the relay lives and works, and what it
+//! measures of itself.
 //!
 //! The whole route table is [`routes`]. The wire contract is that of Resend's SDKs, which work with their base URL
 //! changed; what follows from it for every request stands here: slashes are collapsed, bodies are read whole within
@@ -13,11 +14,14 @@ mod health;
 mod input;
 mod keys;
 mod kills;
+mod metrics;
 mod opt_outs;
+mod prometheus;
 mod time;
 
 use crate::clock;
 use crate::http::{BodyError, BodyLimits, Client, Handler, Request, Response, read_body, waste};
+use crate::meters::Meters;
 use crate::ops::Ops;
 use axum::Router;
 use axum::body::Body;
@@ -50,6 +54,7 @@ const READERS: usize = 4;
 /// What the routes work on.
 pub struct Api {
     pub ops: Arc<Ops>,
+    meters: Meters,
     limiter: Option<Limiter>,
     /// Turns at reading the history, which can take long: others want the disk as well.
     history: Semaphore,
@@ -98,23 +103,29 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(kills::list, kills::add))
         .routes(routes!(kills::delete))
         .routes(routes!(opt_outs::ask, opt_outs::create, opt_outs::delete))
+        .routes(routes!(metrics::get))
 }
 
 impl Served {
     /// `limit` is how many requests a second a key may make; `None`: as many as it likes.
-    pub fn new(ops: Arc<Ops>, limit: Option<NonZeroU32>) -> Self {
+    pub fn new(ops: Arc<Ops>, meters: Meters, limit: Option<NonZeroU32>) -> Self {
         let (router, mut openapi) = routes().split_for_parts();
         if limit.is_some() {
             caller::describe_limits(&mut openapi);
         }
         let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
-        let api =
-            Arc::new(Api { history: Semaphore::new(READERS), ops, limiter: limit.map(Limiter::new), description });
+        let api = Arc::new(Api {
+            history: Semaphore::new(READERS),
+            ops,
+            meters,
+            limiter: limit.map(Limiter::new),
+            description,
+        });
         let router = router
-            .route("/emails/metrics", get(not_there))
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
+            .route("/metrics", get(prometheus::get))
             .fallback(not_there)
             .method_not_allowed_fallback(async || {
                 ApiError::new(Kind::MethodNotAllowed, "Method is not allowed for the requested path.")
@@ -135,7 +146,7 @@ async fn describe(State(api): State<Arc<Api>>) -> axum::response::Response {
 impl Handler for Served {
     async fn handle(&self, request: Request, client: Client) -> Response {
         let caller = Caller::of(request.headers(), &self.api.ops.settings.snapshot());
-        let watched = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let watched = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
         let counted = self.api.limiter.as_ref().filter(|_| !watched).map(|limiter| limiter.count(&caller, &client));
         let (headers, refused) = counted.unwrap_or_default();
         if let Ok(key) = &caller.0 {
@@ -144,7 +155,7 @@ impl Handler for Served {
         }
         let mut response = match refused {
             Some(refused) => whole(refused.into_response()).await,
-            None => self.answer(request, caller).await,
+            None => self.answer(request, caller, client).await,
         };
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -163,7 +174,7 @@ impl Handler for Served {
 }
 
 impl Served {
-    async fn answer(&self, request: Request, caller: Caller) -> Response {
+    async fn answer(&self, request: Request, caller: Caller, client: Client) -> Response {
         let (mut head, body) = request.into_parts();
         let body = match caller.0.is_ok() {
             true => read_body(body, BODIES, &self.large_bodies).await.map_err(refusal),
@@ -179,6 +190,7 @@ impl Served {
         };
         head.uri = collapsed(&head.uri).unwrap_or(head.uri);
         head.extensions.insert(caller);
+        head.extensions.insert(client);
         let request = http::Request::from_parts(head, Body::from(body));
         match self.router.clone().oneshot(request).await {
             Ok(response) => whole(response).await,

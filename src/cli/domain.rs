@@ -1,6 +1,6 @@
 //! `trackpost domain …`
 
-use super::{ask, fail, print_json, table};
+use super::{ask, fail, print_json, stats, table};
 use crate::admin::Request;
 use crate::ops::{CertificateView, DkimImport, DomainUpdate, DomainView, NewDomain, RecordView, Verify};
 use clap::Subcommand;
@@ -44,6 +44,15 @@ pub enum Command {
     /// Show one with its DNS records
     Show {
         name: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// What became of its mail, by day of UTC, with the links, tags and reasons that stand out
+    Stats {
+        name: String,
+        /// Days, today included
+        #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_660))]
+        days: u32,
         #[arg(long)]
         json: bool,
     },
@@ -150,6 +159,9 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
             ask(file, &Request::DomainVerify { name, how }, |answer| show(answer, json))
         }
         Command::Show { name, json } => ask(file, &Request::DomainShow(name), |answer| show(answer, json)),
+        Command::Stats { name, days, json } => {
+            ask(file, &Request::DomainStats { name, days }, |answer| stats::show(answer, json))
+        }
         Command::List { json } => ask(file, &Request::DomainList, |answer| list(answer, json)),
         Command::Dkim(Dkim::Rotate { name, force, json }) => {
             ask(file, &Request::DkimRotate { name, force }, |answer| show(answer, json))

@@ -15,6 +15,7 @@ mod recipient;
 mod rewrite;
 mod search;
 mod serve;
+mod stats;
 mod table;
 mod test;
 mod tracking;

@@ -268,6 +268,7 @@ impl Open {
             return None;
         }
         counts.all += 1;
+        metrics::gauge!("trackpost_connections", "protocol" => "http").increment(1.0);
         Some(Place { open: self.clone(), client: None })
     }
 }
@@ -301,6 +302,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all -= 1;
+        metrics::gauge!("trackpost_connections", "protocol" => "http").decrement(1.0);
         if let Some(client) = self.client
             && let Some(held) = counts.by_client.get_mut(&client)
         {

@@ -188,6 +188,7 @@ impl Inbound {
             return Err(Reply::new(421, Enhanced(4, 3, 2), "Too many connections, try again later"));
         }
         connected.all += 1;
+        metrics::gauge!("trackpost_connections", "protocol" => "smtp").increment(1.0);
         Ok(Admitted { inbound: self, client: None })
     }
 
@@ -224,6 +225,7 @@ impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         let mut connected = self.inbound.connected();
         connected.all = connected.all.saturating_sub(1);
+        metrics::gauge!("trackpost_connections", "protocol" => "smtp").decrement(1.0);
         let Some(client) = self.client else { return };
         if let Some(count) = connected.by_client.get_mut(&client) {
             *count = count.saturating_sub(1);

@@ -8,11 +8,15 @@ mod domain_view;
 mod domains;
 mod emails;
 mod events;
+mod figures;
 mod keys;
 mod kills;
 mod mail;
+mod metrics;
 mod opt_outs;
+mod periods;
 mod recipients;
+mod stats;
 
 pub use certificates::{
     WantedHost, certificate_dropped, certificate_failed, certificate_in_use, certificate_issued, hosts_of_nobody,
@@ -26,6 +30,7 @@ pub use domains::{
 };
 pub use emails::{Email, Range, email_list, email_show};
 pub use events::{Interest, events_of, events_page, events_tail};
+pub use figures::{CONTRACT, Figure, OURS, Value};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
 pub use mail::{
@@ -33,7 +38,10 @@ pub use mail::{
 };
 pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
 
+pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
+pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use recipients::{Forget, recipient_erase, recipient_export};
+pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
@@ -133,6 +141,10 @@ pub enum OpError {
     Store(StoreError),
     /// The view is shut, so there is no history to be had.
     NoHistory,
+    /// The caller's: no such range of time.
+    Periods(PeriodError),
+    /// An answer would have more rows than this.
+    TooManyRows(usize),
 }
 
 impl fmt::Display for OpError {
@@ -172,6 +184,11 @@ impl fmt::Display for OpError {
             Self::BadDkimKey(e) => write!(f, "{e}"),
             Self::Fault(why) => f.write_str(why),
             Self::Store(e) => write!(f, "the store cannot be read: {e}"),
+            Self::Periods(e) => write!(f, "{e}"),
+            Self::TooManyRows(most) => write!(
+                f,
+                "the answer would have over {most} rows: give a shorter range, longer periods or fewer dimensions"
+            ),
             Self::NoHistory => f.write_str(
                 "the store is not open, so there is no history yet; if it stays so, the server's log says why",
             ),
@@ -214,6 +231,12 @@ impl From<KillError> for OpError {
 impl From<StoreError> for OpError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<PeriodError> for OpError {
+    fn from(error: PeriodError) -> Self {
+        Self::Periods(error)
     }
 }
 

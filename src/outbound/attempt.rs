@@ -181,6 +181,15 @@ impl<'a> Run<'a> {
             None => tracing::info!(queue_id = %self.id, links = report.links_rewritten, "rewritten"),
             Some(reason) => tracing::info!(queue_id = %self.id, %reason, "skipped"),
         }
+        if due.iter().all(|due| due.attempts == 0) {
+            match report.untracked() {
+                None => metrics::counter!("trackpost_messages_tracked_total").increment(1),
+                Some(reason) => {
+                    metrics::counter!("trackpost_messages_untracked_total", "reason" => reason.to_string())
+                        .increment(1);
+                }
+            }
+        }
         self.report = report.to_kept().map(Bytes::from);
         let mut due = due;
         let untracked = take_untracked(&plan, &left_alone, &mut due);

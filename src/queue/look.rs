@@ -5,6 +5,18 @@ use crate::mail::QueueId;
 use crate::spool::MessageHead;
 use std::sync::Arc;
 
+/// What there is in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Due, and not taken yet.
+    pub ready: usize,
+    /// Put off to a later time.
+    pub deferred: usize,
+    pub sending: usize,
+    /// When the oldest was accepted, in milliseconds since 1970.
+    pub oldest: Option<u64>,
+}
+
 impl Queue {
     /// Up to `limit` messages, the oldest first.
     pub fn list(&self, limit: usize) -> Vec<Listed> {
@@ -32,6 +44,21 @@ impl Queue {
         }
         ids.truncate(limit);
         ids.iter().filter_map(|id| state.listed(id)).collect()
+    }
+
+    /// How many there are, and since when. Looks at every id.
+    pub fn figures(&self) -> Figures {
+        let state = self.state();
+        let (ready, deferred) = (state.ready.len(), state.timed.len());
+        let mut oldest = None;
+        for (id, job) in &state.jobs {
+            // A notice has the time of the message that it tells of in its id, so an id is as old as its message or
+            // older; most heads need not be fetched.
+            if oldest.is_none_or(|oldest| id.unix_ms() < oldest) {
+                oldest = oldest.into_iter().chain([job.head.accepted_at]).min();
+            }
+        }
+        Figures { ready, deferred, sending: state.jobs.len().saturating_sub(ready + deferred), oldest }
     }
 
     /// Messages that left within the last seconds.

@@ -18,6 +18,7 @@ use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
 use lanes::Lanes;
+pub use look::Figures;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -78,7 +78,7 @@ impl Sums {
             Some(reason) => {
                 self.add_for(Some(known), at, Counter::Untracked, 1);
                 let skip = Scope::Skip { domain: known.domain(), reason: &reason.to_string() };
-                self.add(skip, at, Counter::Messages, 1);
+                self.add(skip, at, Counter::Untracked, 1);
             }
         }
     }

@@ -195,6 +195,15 @@ impl Report {
         postcard::from_bytes(&unpacked(kept)?).ok()
     }
 
+    /// Why copies carry neither a pixel nor a link of ours; `None` if they do.
+    pub fn untracked(&self) -> Option<SkipReason> {
+        match (self.skipped, self.pixel) {
+            (Some(reason), _) => Some(reason),
+            (None, Pixel::Skipped(reason)) if self.links_rewritten == 0 => Some(reason),
+            (None, _) => None,
+        }
+    }
+
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             skipped: None,

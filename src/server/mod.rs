@@ -21,6 +21,7 @@ use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
 use crate::keys::{DkimKeys, KeyError, TokenRing};
+use crate::meters;
 use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
@@ -116,6 +117,7 @@ pub async fn serve_until(
     ready: impl FnOnce(Bound),
     end: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
+    let meters = meters::install();
     let mut sockets = systemd::Sockets::take()?;
     systemd::ignore_file_size_signal();
     let files = systemd::raise_file_limit();
@@ -279,9 +281,10 @@ pub async fn serve_until(
     }
     fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
     tracing::info!(address = %shown(&api_socket), "API listens");
-    let api = Arc::new(api::Served::new(Arc::clone(&ops), NonZeroU32::new(config.api.rate_limit)));
     let before = http::Fronts { trusted_proxies: config.api.trusted_proxies.clone().into(), ..http::Fronts::default() };
     let stop = accepting.clone();
+    fronts.spawn(parts::keep_meters(meters.clone(), accepting.clone()));
+    let api = Arc::new(api::Served::new(Arc::clone(&ops), meters, NonZeroU32::new(config.api.rate_limit)));
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;
     if let Some(tls) = api_tls.clone() {

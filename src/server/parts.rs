@@ -10,6 +10,7 @@ use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::{DkimKeys, TokenRing};
 use crate::mail::{Address, DomainName};
+use crate::meters::Meters;
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::privacy::PrivacyKey;
@@ -21,6 +22,7 @@ use crate::tls::{Challenges, HostCertificates, ServerTls};
 use crate::verify;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -70,6 +72,13 @@ pub fn keep_certificates(
         }
     }
     Ok(())
+}
+
+/// Puts in order what was measured, until `stop`.
+pub async fn keep_meters(meters: Meters, mut stop: watch::Receiver<bool>) {
+    while tokio::time::timeout(UPKEEP, stop.wait_for(|stop| *stop)).await.is_err() {
+        meters.upkeep();
+    }
 }
 
 /// The certificate of the API, where it speaks TLS itself.
@@ -123,6 +132,9 @@ fn demand(config: &Config) -> Demand {
         (config::LinkScheme::Https, _) => Demand::Certificate,
     }
 }
+
+/// Between two times that what was measured is put in order.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The API is for few.
 pub const API_CONNECTIONS: usize = 1_000;

@@ -197,6 +197,10 @@ pub struct Stats {
     pub segments_given_up: u64,
     /// Entries that could not be written yet, for which nobody waits.
     pub waiting_for_disk: u64,
+    /// Bytes behind what the reader has released: all, before it has said anything.
+    pub unread_bytes: u64,
+    /// Free bytes on the file system when last looked at, a second ago at most.
+    pub free_bytes: u64,
 }
 
 /// The open log. Cloning is cheap; the last clone that is dropped closes it.

@@ -71,9 +71,11 @@ impl Shared {
 
     pub fn stats(&self) -> Stats {
         let counters = *locked(&self.counters);
+        let released = locked(&self.released).unwrap_or_default();
         let index = self.index();
         Stats {
             bytes: index.bytes(),
+            unread_bytes: index.bytes_after(released),
             live_bytes: index.live,
             segments: index.segments.len() as u64,
             messages_live: index.messages.len() as u64,

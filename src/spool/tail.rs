@@ -218,6 +218,7 @@ impl Tail {
             stats.sync_time += took;
             stats.sync_time_max = stats.sync_time_max.max(took);
         });
+        metrics::histogram!("trackpost_log_sync_seconds").record(took.as_secs_f64());
         self.commit(shared, Cursor { segment: pending.segment, offset: pending.end });
         Ok(())
     }

@@ -162,8 +162,9 @@ impl Writer {
         let mut tail = locked(shared.tail.get().expect("the tail is there before the writer is"));
         let written = (|| {
             if let Some(pending) = tail.pending() {
+                let started = Instant::now();
                 let synced = pending.file.sync_data();
-                tail.synced(&shared, &pending, synced, Duration::ZERO)?;
+                tail.synced(&shared, &pending, synced, started.elapsed())?;
             }
             let mut copies = self.copies(segment)?.into_iter().peekable();
             let any = copies.peek().is_some();
@@ -216,6 +217,7 @@ impl Writer {
         self.retire_aged();
         let Ok(free) = disk::free_bytes(&self.dir) else { return };
         self.free = free;
+        self.shared.count(|stats| stats.free_bytes = free);
         if !self.reserve.is_held() && free >= self.options.min_free.saturating_add(disk::RESERVE) {
             self.reserve.take();
         }

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `ca` hour | all mail |
 //! | `cd` domain, 0, hour | mail whose From header names this domain |
+//! | `cy` domain, 0, day | the same by day: written along with `cd`, for whoever reads many domains or a long time |
 //! | `ct` domain, 0, `name=value`, 0, day | mail of the domain with this tag |
 //! | `cl` domain, 0, destination's hash (8), day | clicks on one destination in mail of the domain |
 //! | `cs` domain, 0, reason, 0, day | messages of the domain that were not tracked, by the reason |
@@ -72,6 +73,8 @@ const COUNTERS: usize = 25;
 pub enum Scope<'a> {
     All,
     Domain(&'a str),
+    /// The same by day. Nothing is added to it: what is added to the domain is.
+    DomainDays(&'a str),
     /// `tag` is `name=value`.
     Tag {
         domain: &'a str,
@@ -149,7 +152,19 @@ pub(super) fn added(old: Option<&[u8]>, more: &Counts) -> Result<Vec<u8>, StoreE
     Ok(sum.write())
 }
 
+/// The row of the day that goes along with a row by hour, for the committer: domains have one.
+pub(super) fn row_of_day(key: &[u8]) -> Option<Vec<u8>> {
+    let (domain, hour) = key.strip_prefix(b"cd")?.split_last_chunk::<4>()?;
+    let hour = u32::from_be_bytes(*hour);
+    Some([b"cy", domain, &(hour - hour % 24).to_be_bytes()].concat())
+}
+
 impl Scope<'_> {
+    /// The write that adds to this scope's counts at `at`, milliseconds since 1970.
+    pub fn add(&self, at: u64, more: Counts) -> Write {
+        Write::Add(self.row(at), Box::new(more))
+    }
+
     /// The key of the row that holds this scope's counts at `at`, milliseconds since 1970: for [`Write::Add`].
     pub fn row(&self, at: u64) -> Vec<u8> {
         self.key(hour_of(at))
@@ -160,7 +175,7 @@ impl Scope<'_> {
         match self {
             Self::Message(_) | Self::MessageLink(..) => {}
             Self::All | Self::Domain(_) => key.extend_from_slice(&hour.to_be_bytes()),
-            Self::Tag { .. } | Self::Link { .. } | Self::Skip { .. } => {
+            Self::DomainDays(_) | Self::Tag { .. } | Self::Link { .. } | Self::Skip { .. } => {
                 key.extend_from_slice(&(hour - hour % 24).to_be_bytes());
             }
         }
@@ -171,6 +186,7 @@ impl Scope<'_> {
         match self {
             Self::All => b"ca".to_vec(),
             Self::Domain(domain) => [b"cd", domain.as_bytes(), &[0]].concat(),
+            Self::DomainDays(domain) => [b"cy", domain.as_bytes(), &[0]].concat(),
             Self::Tag { domain, tag } => [b"ct", domain.as_bytes(), &[0], tag.as_bytes(), &[0]].concat(),
             Self::Link { domain, hash } => [b"cl", domain.as_bytes(), &[0], &hash.to_be_bytes()].concat(),
             Self::Skip { domain, reason } => [b"cs", domain.as_bytes(), &[0], reason.as_bytes(), &[0]].concat(),
@@ -211,7 +227,7 @@ pub fn counts_before(
     let found = store.scan(start, &prefix_end(b"c"), rows, false)?;
     let next = found.last().filter(|_| found.len() == rows).map(|(key, _)| [&key[..], &[0]].concat());
     let is_old = |(key, _): &Row| {
-        let of_time = matches!(key.get(1), Some(b'a' | b'd' | b't' | b'l' | b's'));
+        let of_time = matches!(key.get(1), Some(b'a' | b'd' | b'y' | b't' | b'l' | b's'));
         of_time && key.last_chunk::<4>().is_some_and(|at| u32::from_be_bytes(*at) < hour)
     };
     Ok((found.into_iter().filter(is_old).map(|(key, _)| key).collect(), next))

@@ -264,7 +264,12 @@ fn apply(db: &sled::Db, writes: Vec<Write>) -> Result<(), StoreError> {
             Write::Put(_, value) if value.len() > MAX_VALUE => return Err(StoreError::TooLarge(value.len())),
             Write::Put(key, value) => batch.insert(key, value),
             Write::Delete(key) => batch.remove(key),
-            Write::Add(key, more) => sums.entry(key).or_default().add(&more),
+            Write::Add(key, more) => {
+                if let Some(day) = counts::row_of_day(&key) {
+                    sums.entry(day).or_default().add(&more);
+                }
+                sums.entry(key).or_default().add(&more);
+            }
         }
     }
     for (key, more) in sums {

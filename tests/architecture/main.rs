@@ -18,7 +18,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("wiring", &["server"]),
     ("shells", SHELLS),
     ("changes of state", &["ops"]),
-    ("settings", &["settings", "health"]),
+    ("settings", &["settings", "health", "meters"]),
     ("state", &["queue", "store"]),
     ("files and clock", &["spool", "keys", "config", "clock"]),
     ("core", &["kill"]),
