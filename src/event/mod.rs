@@ -6,12 +6,15 @@
 
 mod class;
 mod life;
+pub mod payload;
+mod signature;
 
 pub use class::{
     AgentList, AgentListError, AgentName, Class, FAST_CLICK_MS, MachineReason, NotAReason, UnknownReason, classify,
 };
 
 pub use life::{Event, EventKind};
+pub use signature::SigningSecret;
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

@@ -6,12 +6,18 @@
 //! in files that are never synced. Nothing on the way of a message waits for this module.
 
 mod counts;
+mod deliveries;
 mod hits;
 mod messages;
 
 pub use counts::{
     Counter, Counts, Scope, counted_url, counts, counts_by_hour, counts_by_link, counts_by_skip, counts_by_tag,
     hour_of, link_hash,
+};
+pub use deliveries::{
+    Attempt, Busy, Delivery, DeliveryStatus, Due, MAX_RESPONSE, NewDelivery, Order, Settled, State, deliveries,
+    delivery, delivery_attempts, delivery_order, delivery_writes, due_deliveries, erase_deliveries_of,
+    expired_deliveries, foreign_deliveries, forget_deliveries, repair_deliveries, replay_write, settled_writes,
 };
 pub use hits::{HitRow, Interest, hit_rows, hits_before, interest};
 pub use messages::{
