@@ -82,6 +82,7 @@
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
 //! | [`tls`], [`acme`] | certificates from files, taken anew when they change, and one for each tracking host; how they are ordered |
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
+//! | [`webhook`] | events posted to endpoints until they are taken or given up |
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
 //! | [`health`] | whether log and store work, found by trying |
 //! | [`server`] | the wiring: start, reload, drain |
@@ -123,6 +124,7 @@ pub mod recorder;
 pub mod tls;
 pub mod track;
 pub mod verify;
+pub mod webhook;
 
 // The program.
 pub mod cli;

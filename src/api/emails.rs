@@ -154,7 +154,7 @@ fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u
 }
 
 /// Runs what reads the disk where it keeps nobody waiting. The history opens some moments after the server has.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, OpError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -12,6 +12,7 @@ mod health;
 mod input;
 mod keys;
 mod time;
+mod webhooks;
 
 use crate::clock;
 use crate::http::{BodyError, BodyLimits, Client, Handler, Request, Response, read_body, waste};
@@ -64,7 +65,7 @@ pub struct Served {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "trackpost", description = "Sender domains, API keys and mail of an SMTP relay with tracking."),
+    info(title = "trackpost", description = "Sender domains, API keys, mail and webhooks of an SMTP relay with tracking."),
     modifiers(&WithKey),
     components(schemas(error::ErrorBody)),
     security(("key" = []))
@@ -91,6 +92,13 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::list, emails::send))
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::events))
+        .routes(routes!(webhooks::event))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::attempts))
 }
 
 impl Served {

@@ -9,6 +9,7 @@ mod domains;
 mod emails;
 mod keys;
 mod mail;
+mod webhooks;
 
 pub use certificates::{certificate_failed, certificate_in_use, certificate_issued, hosts_with_certificates};
 pub use dkim::{DkimImport, dkim_checked, dkim_import, dkim_rotate};
@@ -24,6 +25,11 @@ pub use mail::{
     search,
 };
 
+pub use webhooks::{
+    MAX_WEBHOOKS, NewWebhook, WebhookUpdate, webhook_attempts, webhook_create, webhook_delete, webhook_disable,
+    webhook_event, webhook_events, webhook_failing, webhook_replay, webhook_rotate, webhook_update,
+};
+
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
 use crate::mail::{AddressError, DomainError, DomainName, QueueId};
@@ -36,6 +42,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What the functions of this module work on.
 pub struct Ops {
@@ -47,13 +54,15 @@ pub struct Ops {
     pub queue: Arc<Queue>,
     pub log: Log,
     pub store: MaybeStore,
+    /// Told when a webhook's endpoint may have something to be sent.
+    pub webhooks: Arc<Notify>,
     /// May be swapped.
     pub terms: ArcSwap<Terms>,
     /// The next look at DNS takes nothing from what earlier ones left in the resolver's cache.
     pub forget_dns: AtomicBool,
 }
 
-/// What the configuration says of domains.
+/// What the configuration says of domains and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub expected: Expected,
@@ -64,6 +73,8 @@ pub struct Terms {
     pub policy_url: Option<String>,
     /// How long links of a removed domain go on redirecting.
     pub removed_domain_grace: Duration,
+    /// Webhooks may lead to private addresses, and over http.
+    pub private_webhooks: bool,
 }
 
 /// Why something could not be done. The text is for whoever asked.
@@ -100,6 +111,15 @@ pub enum OpError {
     Refused(String),
     BadQueueId(String),
     BadKeyName,
+    NoSuchWebhook,
+    NoSuchWebhookEvent,
+    TooManyWebhooks,
+    /// Where a webhook may not lead, and why.
+    BadEndpoint(String, &'static str),
+    UnknownEventName(String),
+    NoEventNames,
+    /// A list cannot go on after this.
+    UnknownAfter(String),
     /// The log could not be written.
     Log(AppendError),
     Keys(KeyError),
@@ -141,6 +161,15 @@ impl fmt::Display for OpError {
             Self::Refused(reply) => write!(f, "the message was not taken: {reply}"),
             Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
+            Self::NoSuchWebhook => f.write_str("there is no such webhook"),
+            Self::NoSuchWebhookEvent => f.write_str("there is no such event of this webhook"),
+            Self::TooManyWebhooks => write!(f, "there are {MAX_WEBHOOKS} webhooks already: remove one"),
+            Self::BadEndpoint(url, why) => write!(f, "the endpoint {url:?} {why}"),
+            Self::UnknownEventName(name) => {
+                write!(f, "{name:?} is no event; there are {}", crate::event::payload::EVENT_NAMES.join(", "))
+            }
+            Self::UnknownAfter(id) => write!(f, "the `after` parameter names nothing in this list: {id:?}"),
+            Self::NoEventNames => f.write_str("a webhook needs at least one event"),
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),
             Self::Keys(e) => write!(f, "{e}"),
             Self::BadDkimKey(e) => write!(f, "{e}"),

@@ -28,6 +28,7 @@ use crate::store::MaybeStore;
 use crate::tls::{CertificateError, Challenges, ServerTls};
 use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
+use crate::webhook::{self, Poster, Webhooks};
 use arc_swap::ArcSwap;
 use reload::Reloaded;
 use std::fmt;
@@ -59,6 +60,8 @@ pub enum StartError {
     Rustls(String),
     /// The resolver cannot be set up.
     Dns(String),
+    /// The way to endpoints cannot be set up.
+    Webhooks(String),
     /// A setting that this version reads and cannot act on yet.
     NotBuilt(&'static str),
 }
@@ -74,6 +77,7 @@ impl fmt::Display for StartError {
             Self::Tls(e) => write!(f, "{e}"),
             Self::Certificate(e) => write!(f, "{e}"),
             Self::Rustls(why) => write!(f, "tracking.tls: {why}"),
+            Self::Webhooks(why) => write!(f, "webhooks: {why}"),
             Self::Dns(why) => write!(f, "dns.servers: {why}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
@@ -206,6 +210,7 @@ pub async fn serve_until(
         queue: Arc::clone(&queue),
         log: log.clone(),
         store: Arc::clone(&store),
+        webhooks: Arc::default(),
         terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
         forget_dns: AtomicBool::new(false),
     });
@@ -264,6 +269,14 @@ pub async fn serve_until(
     let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
     let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
     fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));
+    let poster = Poster::new(&config.dns.servers, private, config.webhooks.ca_file.as_deref());
+    let webhooks = Arc::new(Webhooks {
+        ops: Arc::clone(&ops),
+        intake: Arc::clone(&intake),
+        poster: poster.map_err(StartError::Webhooks)?,
+        rules: ArcSwap::from_pointee(parts::webhook_rules(&config)),
+    });
+    fronts.spawn(webhook::run(Arc::clone(&webhooks), accepting.clone()));
     fronts.spawn(admin::serve(commands, Arc::clone(&ops), Arc::clone(&intake), events, accepting.clone()));
     let memory = Memory::new(config.smtp.max_message_size);
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
@@ -273,8 +286,16 @@ pub async fn serve_until(
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    let reloaded =
-        Reloaded { terms: terms.collect(), intake, inbound: Arc::clone(&inbound), outbound, ops, tls, config };
+    let reloaded = Reloaded {
+        terms: terms.collect(),
+        intake,
+        inbound: Arc::clone(&inbound),
+        outbound,
+        webhooks,
+        ops,
+        tls,
+        config,
+    };
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");

@@ -8,6 +8,7 @@ use crate::intake::Intake;
 use crate::ops::Ops;
 use crate::outbound::Outbound;
 use crate::tls::ServerTls;
+use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Reloaded {
     pub intake: Arc<Intake>,
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
+    pub webhooks: Arc<Webhooks>,
     pub ops: Arc<Ops>,
     pub tls: Option<Arc<ServerTls>>,
     /// By the address that the configuration gives.
@@ -68,6 +70,7 @@ impl Reloaded {
         self.outbound.delivery.store(Arc::new(delivery));
         self.outbound.routes.style.store(Arc::new(parts::style(&config)));
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
+        self.webhooks.rules.store(Arc::new(parts::webhook_rules(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.inbound.rules.store(Arc::new(parts::inbound_rules(&config)));
         let mut tls_differs = false;
@@ -107,6 +110,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("dns", old.dns != new.dns),
         ("api", old.api != new.api),
         ("webhooks.allow_private", old.webhooks.allow_private != new.webhooks.allow_private),
+        ("webhooks.ca_file", old.webhooks.ca_file != new.webhooks.ca_file),
         ("log", old.log != new.log),
     ];
     table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -129,5 +133,6 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.dns = old.dns.clone();
     new.api = old.api.clone();
     new.webhooks.allow_private = old.webhooks.allow_private;
+    new.webhooks.ca_file.clone_from(&old.webhooks.ca_file);
     new.log = old.log.clone();
 }
