@@ -76,7 +76,7 @@
 //! | [`spool`] | the log: writer, recovery, compaction |
 //! | [`keys`], [`config`], [`clock`] | secrets in files; the configuration and all its faults; time and dice |
 //! | [`queue`], [`store`] | what is due; the view that may be deleted |
-//! | [`settings`] | domains, API keys and switches: a snapshot that mail and clicks read |
+//! | [`settings`] | domains, API keys, webhooks and switches: a snapshot that mail and clicks read |
 //! | [`ops`] | one function per change of state, for whoever asks |
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |

@@ -41,7 +41,7 @@ pub struct CreateWebhook {
 pub struct UpdateWebhook {
     #[schema(example = "https://webhook.example.com/handler")]
     endpoint: Option<String>,
-    #[schema(schema_with = some_event_names)]
+    #[schema(schema_with = other_event_names)]
     events: Option<Vec<String>>,
     #[schema(value_type = Option<WebhookStatus>)]
     status: Option<String>,
@@ -49,8 +49,17 @@ pub struct UpdateWebhook {
 
 /// The names of events, at least one of them.
 fn some_event_names() -> RefOr<Schema> {
-    let name = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).enum_values(Some(EVENT_NAMES));
-    ArrayBuilder::new().items(name).min_items(Some(1)).into()
+    event_names().into()
+}
+
+/// The same; null stands for what is there.
+fn other_event_names() -> RefOr<Schema> {
+    event_names().schema_type(SchemaType::from_iter([Type::Array, Type::Null])).into()
+}
+
+fn event_names() -> ArrayBuilder {
+    let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(EVENT_NAMES));
+    ArrayBuilder::new().items(name).min_items(Some(1))
 }
 
 #[derive(ToSchema)]

@@ -26,8 +26,8 @@ pub use mail::{
 };
 
 pub use webhooks::{
-    MAX_WEBHOOKS, NewWebhook, WebhookUpdate, webhook_attempts, webhook_create, webhook_delete, webhook_disable,
-    webhook_event, webhook_events, webhook_failing, webhook_replay, webhook_rotate, webhook_update,
+    MAX_WEBHOOKS, NewWebhook, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
+    webhook_disable, webhook_event, webhook_events, webhook_failing, webhook_replay, webhook_rotate, webhook_update,
 };
 
 use crate::domain::{Demand, DomainRule, Expected};

@@ -1,11 +1,13 @@
 //! Endpoints that are told of events, and what was told to them.
 
+use super::domain_view::DomainView;
 use super::{OpError, Ops};
 use crate::clock;
 use crate::event::SigningSecret;
-use crate::event::payload::{EVENT_NAMES, attempt_id};
+use crate::event::payload::{EVENT_NAMES, attempt_id, domain_data, iso_z};
 use crate::settings::{ApiKey, Change, Snapshot, Webhook};
 use crate::store::{self, Attempt, Delivery, Store};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use url::{Host, Url};
 use uuid::Uuid;
@@ -181,6 +183,32 @@ pub async fn webhook_replay(ops: &Ops, key: &ApiKey, id: Uuid, event: &str) -> R
     store.commit(vec![store::replay_write(id, order)]).await?;
     ops.webhooks.notify_one();
     Ok(())
+}
+
+/// A domain as `domain.created` and its like tell it.
+pub fn domain_told(view: &DomainView) -> Value {
+    let records = view.records.iter().map(|record| {
+        json!({
+            "record": record.record,
+            "name": record.name,
+            "type": record.kind,
+            "ttl": "Auto",
+            "status": record.status,
+            "value": record.value,
+        })
+    });
+    domain_data(&json!({
+        "id": view.id,
+        "name": view.name,
+        "created_at": iso_z(view.created_at),
+        "status": view.status,
+        "open_tracking": view.open_tracking,
+        "click_tracking": view.click_tracking,
+        "tracking_subdomain": view.tracking_subdomain,
+        "capabilities": {"sending": "enabled", "receiving": "disabled"},
+        "region": view.region,
+        "records": records.collect::<Vec<_>>(),
+    }))
 }
 
 fn history(ops: &Ops, key: &ApiKey, id: Uuid) -> Result<Arc<Store>, OpError> {

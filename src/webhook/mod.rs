@@ -11,6 +11,8 @@
 mod endpoint;
 mod notice;
 mod post;
+#[cfg(test)]
+mod tests;
 
 pub use post::Poster;
 

@@ -21,6 +21,10 @@ use url::Url;
 
 /// For the whole of a request.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Of that, for a connection to be there.
+const CONNECT: Duration = Duration::from_secs(8);
+/// Of that, for a name server to answer one question.
+const LOOK_UP: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -46,7 +50,7 @@ impl Poster {
             .referer(false)
             .https_only(!allow_private)
             .timeout(PATIENCE)
-            .connect_timeout(PATIENCE / 2)
+            .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(super::IN_FLIGHT)
             .user_agent(concat!("trackpost/", env!("CARGO_PKG_VERSION")))
@@ -135,8 +139,10 @@ impl Resolver {
             let config = ResolverConfig::from_name_servers(servers.collect());
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
+        let options = builder.options_mut();
         // All of them, since all of them are looked at.
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        (options.timeout, options.attempts) = (LOOK_UP, 2);
         Ok(Self { resolver: Arc::new(builder.build().map_err(|e| e.to_string())?), allow_private })
     }
 }
@@ -165,6 +171,9 @@ fn checked(name: &str, addresses: Vec<IpAddr>, allow_private: bool) -> Result<Ad
 
 /// The innermost reason, which is the one that says something.
 fn reason(error: &reqwest::Error) -> String {
+    if error.is_connect() && error.is_timeout() {
+        return format!("no connection in {} s", CONNECT.as_secs());
+    }
     if error.is_timeout() {
         return format!("no answer in {} s", PATIENCE.as_secs());
     }
