@@ -29,7 +29,7 @@ pub use remove::{erase_deliveries_of, expired_deliveries, foreign_deliveries, fo
 
 use super::{MAX_VALUE, Row, Store, StoreError, Write, prefix_end};
 use crate::mail::QueueId;
-use due::next_of_lane;
+use due::first_of_lane;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -87,7 +87,7 @@ pub async fn run(webhooks: Arc<Webhooks>, mut stop: watch::Receiver<bool>) {
         let pause = if cleaned.is_some() { Duration::from_secs(60) } else { PAUSE };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
-            () = webhooks.ops.webhooks.notified() => drop(kick.send_replace(())),
+            () = webhooks.ops.webhooks.notified() => kick.send_modify(|()| ()),
             Some(ended) = tasks.join_next_with_id() => {
                 let id = match ended {
                     Ok((id, ())) => id,

@@ -136,7 +136,7 @@ pub fn settled_writes(
     if !is_there(store, webhook, order)? {
         // Erased meanwhile; nothing of it is to come back.
         out.push(Write::Delete(lane_key(webhook, lane, order)));
-        out.extend(next_of_lane(store, webhook, lane, order)?);
+        out.extend(first_of_lane(store, webhook, lane, order)?.map(|(_, write)| write));
         return Ok(());
     }
     let failed = settled.status != DeliveryStatus::Success;
@@ -153,8 +153,10 @@ pub fn settled_writes(
         out.push(Write::Put(queue_key(webhook, after.due, order), Vec::new()));
     } else {
         out.push(Write::Delete(lane_key(webhook, lane, order)));
-        out.extend(next_of_lane(store, webhook, lane, order)?);
     }
+    // One before it may be open as well: somebody asked for it again while the lane was busy.
+    let first = first_of_lane(store, webhook, lane, order)?;
+    out.extend(first.filter(|(first, _)| !after.is_open() || *first < order).map(|(_, write)| write));
     Ok(())
 }
 
@@ -186,24 +188,25 @@ pub fn repair_deliveries(
     Ok((out, Some(from)))
 }
 
-/// The write that lets a lane go on behind `order`.
-pub(super) fn next_of_lane(
+/// The first open delivery of a lane but for `except`, and the write that lets the lane go on with it.
+pub(super) fn first_of_lane(
     store: &Store,
     webhook: Uuid,
     lane: Lane,
-    order: Order,
-) -> Result<Option<Write>, StoreError> {
-    let here = lane_key(webhook, lane, order);
-    let (mut from, end) = ([&here[..], &[0]].concat(), prefix_end(&here[..here.len() - 20]));
+    except: Order,
+) -> Result<Option<(Order, Write)>, StoreError> {
+    let key = lane_key(webhook, lane, except);
+    let mut from = key[..key.len() - 20].to_vec();
+    let end = prefix_end(&from);
     loop {
         let rows = store.scan(&from, &end, NEXT, false)?;
         let Some((last, _)) = rows.last() else { return Ok(None) };
         from = [&last[..], &[0]].concat();
         for (key, _) in rows {
-            let next = order_at_end(&key).ok_or(StoreError::Malformed)?;
-            let state = state(store, webhook, next)?;
-            if state.is_open() && is_there(store, webhook, next)? {
-                return Ok(Some(Write::Put(queue_key(webhook, state.due, next), Vec::new())));
+            let order = order_at_end(&key).ok_or(StoreError::Malformed)?;
+            let state = state(store, webhook, order)?;
+            if order != except && state.is_open() && is_there(store, webhook, order)? {
+                return Ok(Some((order, Write::Put(queue_key(webhook, state.due, order), Vec::new()))));
             }
         }
     }

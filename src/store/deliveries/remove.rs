@@ -3,7 +3,7 @@
 //! asks again.
 
 use super::{
-    Delivery, Order, chunk_key, delivery, id_key, lane, lane_key, next_of_lane, order_and_chunk, order_at_end,
+    Delivery, Order, chunk_key, delivery, first_of_lane, id_key, lane, lane_key, order_and_chunk, order_at_end,
     place_key, queue_key, recipient_key, recipient_prefix,
 };
 use crate::store::{MAX_VALUE, Store, StoreError, Write, prefix_end};
@@ -104,7 +104,7 @@ fn removal_writes(store: &Store, webhook: Uuid, gone: &Delivery, out: &mut Vec<W
     ]);
     out.extend(gone.recipient.iter().map(|to| Write::Delete(recipient_key(to, webhook, order))));
     if gone.state.is_open() {
-        out.extend(next_of_lane(store, webhook, lane, order)?);
+        out.extend(first_of_lane(store, webhook, lane, order)?.map(|(_, write)| write));
     }
     Ok(())
 }

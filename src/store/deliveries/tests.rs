@@ -150,6 +150,31 @@ fn what_is_asked_for_again_begins_anew() {
 }
 
 #[test]
+fn what_is_asked_for_again_while_its_message_is_busy_is_not_forgotten() {
+    for ends in [DeliveryStatus::Success, DeliveryStatus::Attempting] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for n in 1..=3 {
+            make(&store, HOOK, n, Some(1), 10);
+        }
+        let first = look(&store, 9, &Busy::new());
+        settle(&store, &first[0], DeliveryStatus::Success, 0);
+        let second = look(&store, 9, &Busy::new());
+        let busy: Busy = [(order(2), Some(message(1)))].into();
+        commit_now(&store, vec![replay_write(HOOK, order(1))]).unwrap();
+        assert!(look(&store, 9, &busy).is_empty());
+        settle(&store, &second[0], ends, 50);
+        let mut told = Vec::new();
+        while let [sent] = &look(&store, 99, &Busy::new())[..] {
+            told.push(sent.created_at);
+            settle(&store, sent, DeliveryStatus::Success, 0);
+        }
+        let again = if ends == DeliveryStatus::Success { vec![1, 3] } else { vec![1, 2, 3] };
+        assert_eq!(told, again);
+    }
+}
+
+#[test]
 fn nothing_is_left_of_what_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -239,7 +264,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// Whatever happens: each lane in order, never two of one lane at once, and in the end everything is settled.
     #[test]
