@@ -136,7 +136,7 @@ pub fn settled_writes(
     if !is_there(store, webhook, order)? {
         // Erased meanwhile; nothing of it is to come back.
         out.push(Write::Delete(lane_key(webhook, lane, order)));
-        out.extend(first_of_lane(store, webhook, lane, order)?.map(|(_, write)| write));
+        out.extend(first_of_lane(store, webhook, lane, order, false)?.map(|(_, write)| write));
         return Ok(());
     }
     let failed = settled.status != DeliveryStatus::Success;
@@ -155,7 +155,7 @@ pub fn settled_writes(
         out.push(Write::Delete(lane_key(webhook, lane, order)));
     }
     // One before it may be open as well: somebody asked for it again while the lane was busy.
-    let first = first_of_lane(store, webhook, lane, order)?;
+    let first = first_of_lane(store, webhook, lane, order, false)?;
     out.extend(first.filter(|(first, _)| !after.is_open() || *first < order).map(|(_, write)| write));
     Ok(())
 }
@@ -188,16 +188,18 @@ pub fn repair_deliveries(
     Ok((out, Some(from)))
 }
 
-/// The first open delivery of a lane but for `except`, and the write that lets the lane go on with it.
+/// The first open delivery of a lane but for `except`, or the first behind that, and the write that lets the lane go on
+/// with it.
 pub(super) fn first_of_lane(
     store: &Store,
     webhook: Uuid,
     lane: Lane,
     except: Order,
+    behind: bool,
 ) -> Result<Option<(Order, Write)>, StoreError> {
-    let key = lane_key(webhook, lane, except);
-    let mut from = key[..key.len() - 20].to_vec();
-    let end = prefix_end(&from);
+    let here = lane_key(webhook, lane, except);
+    let whole = &here[..here.len() - 20];
+    let (mut from, end) = (if behind { here.clone() } else { whole.to_vec() }, prefix_end(whole));
     loop {
         let rows = store.scan(&from, &end, NEXT, false)?;
         let Some((last, _)) = rows.last() else { return Ok(None) };

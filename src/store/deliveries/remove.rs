@@ -104,7 +104,8 @@ fn removal_writes(store: &Store, webhook: Uuid, gone: &Delivery, out: &mut Vec<W
     ]);
     out.extend(gone.recipient.iter().map(|to| Write::Delete(recipient_key(to, webhook, order))));
     if gone.state.is_open() {
-        out.extend(first_of_lane(store, webhook, lane, order)?.map(|(_, write)| write));
+        // Not one before it, which may be on its way out with the same writes.
+        out.extend(first_of_lane(store, webhook, lane, order, true)?.map(|(_, write)| write));
     }
     Ok(())
 }

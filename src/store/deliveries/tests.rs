@@ -264,7 +264,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Whatever happens: each lane in order, never two of one lane at once, and in the end everything is settled.
     #[test]
