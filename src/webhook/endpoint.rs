@@ -66,7 +66,7 @@ pub async fn serve(
         let next = match endpoint.webhooks.ops.store.load_full() {
             // A store that is opened anew is told of by nobody.
             None => Ok(Some(clock::unix_ms() + PAUSE.as_millis() as u64)),
-            Some(store) => endpoint.step(&store, webhook.as_ref(), &mut repaired).await,
+            Some(store) => endpoint.step(&store, webhook.is_some(), &mut repaired).await,
         };
         let stopping = *stop.borrow();
         if webhook.is_none() && endpoint.sending.is_empty() && (endpoint.unwritten.is_empty() || stopping) {
@@ -121,14 +121,11 @@ impl Endpoint {
     }
 
     /// Writes down what there is, and sends what is next. When to do so again, if nothing else happens.
-    async fn step(
-        &mut self,
-        store: &Arc<Store>,
-        webhook: Option<&Webhook>,
-        repaired: &mut bool,
-    ) -> Result<Option<u64>, StoreError> {
+    async fn step(&mut self, store: &Arc<Store>, sends: bool, repaired: &mut bool) -> Result<Option<u64>, StoreError> {
         self.write(store).await?;
-        let Some(webhook) = webhook else { return Ok(None) };
+        if !sends {
+            return Ok(None);
+        }
         let mut from = None;
         while !*repaired {
             let (looked, id, at) = (Arc::clone(store), self.id, from.take());
@@ -145,6 +142,8 @@ impl Endpoint {
             let due = aside(move || store::due_deliveries(&looked, id, now, &busy, slots, failed_first)).await?;
             self.unwritten.extend(due.tidy);
             self.write(store).await?;
+            // As it is after the look: an event of after a change is told as that says.
+            let Some(webhook) = self.webhook() else { return Ok(Some(0)) };
             for delivery in due.start {
                 let (poster, webhook, told) = (self.webhooks.poster.clone(), webhook.clone(), delivery.clone());
                 let sending = async move { poster.post(&webhook, &told, clock::unix_ms()).await };
