@@ -78,13 +78,14 @@
 //! | [`spool`] | the log: writer, recovery, compaction |
 //! | [`keys`], [`config`], [`clock`] | secrets in files; the configuration and all its faults; time and dice |
 //! | [`queue`], [`store`] | what is due; the view that may be deleted |
-//! | [`settings`] | domains, API keys and switches: a snapshot that mail and clicks read |
+//! | [`settings`] | domains, API keys, webhooks and switches: a snapshot that mail and clicks read |
 //! | [`ops`] | one function per change of state, for whoever asks |
 //! | [`inbound`], [`intake`], [`outbound`] | mail in, the door into the log, mail out |
 //! | [`proxy_header`] | what a load balancer says of its client, before mail and before HTTP |
 //! | [`http`], [`track`], [`recorder`] | listeners; pixel and redirect; from the log to the store |
 //! | [`tls`], [`acme`] | certificates from files, taken anew when they change, and one for each tracking host; how they are ordered |
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
+//! | [`webhook`] | events posted to endpoints until they are taken or given up |
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
 //! | [`health`], [`meters`] | whether log and store work, found by trying; what is measured, for Prometheus |
 //! | [`server`] | the wiring: start, reload, drain |
@@ -130,6 +131,7 @@ pub mod recorder;
 pub mod tls;
 pub mod track;
 pub mod verify;
+pub mod webhook;
 
 // The program.
 pub mod cli;

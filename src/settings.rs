@@ -1,9 +1,13 @@
-//! What the operator and the customers decided: sender domains, API keys, switches, the kill list, opt-outs. A snapshot
-//! in memory, folded from the log's Setting records; a change is a new record, and is in force when the log has it on
+//! What the operator and the customers decided: sender domains, API keys, webhooks, switches, the kill list, opt-outs. A
+//! snapshot in memory, folded from the log's Setting records; a change is a new record, and is in force when the log has it on
 //! disk.
 //!
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
+
+mod webhook;
+
+pub use webhook::{About, EARLIER_SECRET_MS, EarlierSecret, Webhook};
 
 use crate::domain::{CertificateState, SenderDomain};
 use crate::kill::{Kill, KillList, Killed};
@@ -29,6 +33,8 @@ pub struct Snapshot {
     /// Removed domains, whose links are still answered.
     pub removed: BTreeMap<Uuid, SenderDomain>,
     pub api_keys: BTreeMap<Uuid, ApiKey>,
+    /// Endpoints that are told of events.
+    pub webhooks: BTreeMap<Uuid, Webhook>,
     /// What is known of the certificates of tracking hosts.
     pub certificates: BTreeMap<DomainName, CertificateState>,
     /// Tracking is off for all mail (`trackpost tracking off`).
@@ -132,6 +138,8 @@ pub enum Change {
     DropRemoved(Uuid),
     ApiKey(ApiKey),
     DropApiKey(Uuid),
+    Webhook(Webhook),
+    DropWebhook(Uuid),
     Certificate(DomainName, CertificateState),
     DropCertificate(DomainName),
     TrackingOff(Option<DomainName>, bool),
@@ -317,9 +325,10 @@ impl Snapshot {
         let domains = self.domains.values().cloned().map(Change::Domain);
         let removed = self.removed.values().cloned().map(Change::Removed);
         let keys = self.api_keys.values().cloned().map(Change::ApiKey);
+        let webhooks = self.webhooks.values().cloned().map(Change::Webhook);
         let off = self.tracking_off_for.iter().cloned().map(|name| Change::TrackingOff(Some(name), true));
         let switches = [Change::TrackingOff(None, self.tracking_off), Change::QueueHeld(self.queue_held)];
-        let all = domains.chain(removed).chain(keys).chain(off).chain(switches);
+        let all = domains.chain(removed).chain(keys).chain(webhooks).chain(off).chain(switches);
         let certificates =
             self.certificates.iter().map(|(host, state)| Change::Certificate(host.clone(), state.clone()));
         let kills = self.kills.iter().map(|(kill, killed)| Change::Kill(kill, killed));
@@ -336,6 +345,8 @@ impl Snapshot {
             Change::DropRemoved(id) => drop(self.removed.remove(&id)),
             Change::ApiKey(key) => drop(self.api_keys.insert(key.id, key)),
             Change::DropApiKey(id) => drop(self.api_keys.remove(&id)),
+            Change::Webhook(webhook) => drop(self.webhooks.insert(webhook.id, webhook)),
+            Change::DropWebhook(id) => drop(self.webhooks.remove(&id)),
             Change::Certificate(host, state) => drop(self.certificates.insert(host, state)),
             Change::DropCertificate(host) => drop(self.certificates.remove(&host)),
             Change::QueueHeld(held) => self.queue_held = held,
@@ -368,6 +379,8 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::DropRemoved(id) => (format!("removed/{id}"), None),
         Change::ApiKey(key) => (format!("api-key/{}", key.id), json(key)),
         Change::DropApiKey(id) => (format!("api-key/{id}"), None),
+        Change::Webhook(webhook) => (format!("webhook/{}", webhook.id), json(webhook)),
+        Change::DropWebhook(id) => (format!("webhook/{id}"), None),
         Change::Certificate(host, state) => (format!("certificate/{host}"), json(state)),
         Change::DropCertificate(host) => (format!("certificate/{host}"), None),
         Change::QueueHeld(held) => (HELD.to_owned(), held.then(|| Bytes::from_static(b"true"))),
@@ -391,6 +404,7 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
         Some(("domain", _)) => json(value).map(Change::Domain),
         Some(("removed", _)) => json(value).map(Change::Removed),
         Some(("api-key", _)) => json(value).map(Change::ApiKey),
+        Some(("webhook", _)) => json(value).map(Change::Webhook),
         Some(("certificate", host)) => Some(Change::Certificate(DomainName::parse(host).ok()?, json(value)?)),
         Some(("kill", kill)) => Some(Change::Kill(Kill::of_key(kill)?, json(value)?)),
         Some(("opt-out", hash)) => Some(Change::OptOut(OptOut::parse(hash)?, json::<OptedOut>(value)?.created_at)),
@@ -427,8 +441,14 @@ mod tests {
         domain.set_subdomain("links", 6).unwrap();
         domain.verify_by_operator(7).unwrap();
         let ties = vec![Tie { id: Uuid::from_u128(1), name: name.clone() }];
-        let key = ApiKey::new(Uuid::from_u128(2), "app".into(), "re_a", Permission::SendingAccess, ties, 8);
+        let key = ApiKey::new(Uuid::from_u128(2), "app".into(), "re_a", Permission::SendingAccess, ties.clone(), 8);
+        let secret = crate::event::SigningSecret::new([1; 24]);
+        let events = vec!["email.sent".to_owned()];
+        let mut webhook =
+            Webhook::new(Uuid::from_u128(3), "https://example.com/".into(), events, secret.clone(), ties, 9);
+        webhook.rotate(secret, 10);
         for change in [
+            Change::Webhook(webhook),
             Change::Domain(domain.clone()),
             Change::Removed(domain),
             Change::ApiKey(key),

@@ -140,6 +140,8 @@ impl From<OpError> for ApiError {
             OpError::UnknownDomain(_) | OpError::NoSuchDomain => return Self::new(Kind::NotFound, "Domain not found"),
             OpError::UnknownKey(_) => return Self::new(Kind::NotFound, "API key not found"),
             OpError::NotKilled => return Self::new(Kind::NotFound, "Kill list entry not found"),
+            OpError::NoSuchWebhook => return Self::new(Kind::NotFound, "Webhook not found"),
+            OpError::NoSuchWebhookEvent => return Self::new(Kind::NotFound, "Webhook event not found"),
             OpError::UnknownMessage(_) | OpError::NotQueued(_) => {
                 return Self::new(Kind::NotFound, "Email not found");
             }
@@ -150,6 +152,11 @@ impl From<OpError> for ApiError {
             | OpError::HostIsTarget(_)
             | OpError::UnsupportedSuffix { .. }
             | OpError::BadDkimKey(_)
+            | OpError::BadEndpoint(..)
+            | OpError::UnknownEventName(_)
+            | OpError::NoEventNames
+            | OpError::UnknownAfter(_)
+            | OpError::TooManyWebhooks
             | OpError::BadKeyName => Kind::Validation,
             OpError::AmbiguousKey(_)
             | OpError::InFlight(_)

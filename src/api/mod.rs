@@ -18,6 +18,7 @@ mod metrics;
 mod opt_outs;
 mod prometheus;
 mod time;
+mod webhooks;
 
 use crate::clock;
 use crate::http::{BodyError, BodyLimits, Client, Handler, Request, Response, read_body, waste};
@@ -72,7 +73,7 @@ pub struct Served {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "trackpost", description = "Sender domains, API keys and mail of an SMTP relay with tracking."),
+    info(title = "trackpost", description = "Sender domains, API keys, mail and webhooks of an SMTP relay with tracking."),
     modifiers(&WithKey),
     components(schemas(error::ErrorBody)),
     security(("key" = []))
@@ -104,6 +105,13 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(kills::delete))
         .routes(routes!(opt_outs::ask, opt_outs::create, opt_outs::delete))
         .routes(routes!(metrics::get))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::events))
+        .routes(routes!(webhooks::event))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::attempts))
 }
 
 impl Served {

@@ -32,6 +32,12 @@ pub struct Webhooks {
     pub notify: Option<Address>,
     /// Whether endpoints may have private addresses, and http.
     pub allow_private: bool,
+    /// Pauses after the first, second, … failed attempt; after one more failure an event is given up. Never empty.
+    pub retry: Vec<Duration>,
+    /// An endpoint at which every attempt failed for so long is disabled.
+    pub disable_after: Duration,
+    /// A root certificate besides those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +82,18 @@ fn read_machines(s: &mut Section<'_>) -> (Option<PathBuf>, MachineList) {
 }
 
 pub(super) fn read_webhooks(s: &mut Section<'_>) -> Webhooks {
-    Webhooks { notify: s.option("notify", address), allow_private: s.value("allow_private", flag, false) }
+    let (minute, hour) = (60, 3_600);
+    let pauses = [5, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, 10 * hour].map(Duration::from_secs);
+    let (notify, allow_private) = (s.option("notify", address), s.value("allow_private", flag, false));
+    let retry = s.list("retry", some_time, pauses);
+    s.refuse(retry.is_empty(), &["retry"], "needs at least one pause");
+    Webhooks {
+        notify,
+        allow_private,
+        retry,
+        disable_after: s.value("disable_after", some_time, Duration::from_hours(5 * 24)),
+        ca_file: s.readable_file("ca_file"),
+    }
 }
 
 pub(super) fn read_log(s: &mut Section<'_>) -> Log {

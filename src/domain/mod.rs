@@ -6,7 +6,7 @@
 //!
 //! `record` has the life of one DNS record, `subdomain` that of one tracking host, `finding` and `caa` what DNS says,
 //! `name` which names are taken, `excluded` whose copies are never tracked, `dkim` the keys that sign the domain's mail,
-//! `txt` what DNS says of these.
+//! `txt` what DNS says of these, `public` which addresses customers may have us ask.
 
 mod caa;
 mod certificate;
@@ -16,6 +16,7 @@ mod finding;
 #[cfg(test)]
 mod model;
 mod name;
+mod public;
 mod record;
 mod subdomain;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use dkim::{Dkim, DkimKey, Selector};
 pub use excluded::{Excluded, MAX_EXCLUDED};
 pub use finding::{Browser, CnameFound, Finding, NotKnown};
 pub use name::{sender_domain, unicode, unsupported};
+pub use public::is_public;
 pub use record::{Evidence, PATIENCE_MS, ROUTINE_MS, Record, overall, pause_ms};
 pub use subdomain::{CaaRecord, Demand, Expected, Looks, Subdomain};
 pub use txt::{TxtFault, TxtFinding, TxtFound};

@@ -9,13 +9,16 @@ mod class;
 mod life;
 mod machines;
 mod networks;
+pub mod payload;
 mod reason;
+mod signature;
 
 pub use burst::{Bursts, HitRef, Verdict};
 pub use class::{Class, FAST_CLICK_MS, UnknownReason, classify};
 pub use life::{Event, EventKind, HitFacts};
 pub use machines::{BUILTIN_MACHINES, MachineList, MachineListError};
 pub use reason::{AgentName, MachineReason, NotAReason};
+pub use signature::SigningSecret;
 
 use crate::mail::QueueId;
 use serde::{Deserialize, Serialize};

@@ -7,14 +7,13 @@ mod body;
 mod client;
 mod listener;
 mod pace;
-mod public;
 #[cfg(test)]
 mod tests;
 
+pub use crate::domain::is_public;
 pub use body::{BodyError, BodyLimits, MAX_WASTE, read_body, waste};
 pub use client::{BadHost, Client, MAX_FORWARDED_HOSTS};
 pub use listener::serve;
-pub use public::is_public;
 
 use bytes::Bytes;
 use http_body_util::Full;

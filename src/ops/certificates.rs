@@ -178,6 +178,7 @@ mod tests {
             unsupported_suffixes: Vec::new(),
             policy_url: None,
             removed_domain_grace: Duration::from_hours(24),
+            private_webhooks: false,
         }
     }
 

@@ -17,6 +17,7 @@ mod opt_outs;
 mod periods;
 mod recipients;
 mod stats;
+mod webhooks;
 
 pub use certificates::{
     WantedHost, certificate_dropped, certificate_failed, certificate_in_use, certificate_issued, hosts_of_nobody,
@@ -43,6 +44,11 @@ pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use recipients::{Forget, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 
+pub use webhooks::{
+    MAX_WEBHOOKS, NewWebhook, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
+    webhook_disable, webhook_event, webhook_events, webhook_failing, webhook_replay, webhook_rotate, webhook_update,
+};
+
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
 use crate::kill::KillError;
@@ -57,6 +63,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What the functions of this module work on.
 pub struct Ops {
@@ -70,6 +77,8 @@ pub struct Ops {
     pub queue: Arc<Queue>,
     pub log: Log,
     pub store: MaybeStore,
+    /// Told when a webhook's endpoint may have something to be sent.
+    pub webhooks: Arc<Notify>,
     /// May be swapped.
     pub terms: ArcSwap<Terms>,
     /// To whom recipients are named that are to be forgotten.
@@ -78,7 +87,7 @@ pub struct Ops {
     pub forget_dns: AtomicBool,
 }
 
-/// What the configuration says of domains.
+/// What the configuration says of domains and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub expected: Expected,
@@ -89,6 +98,8 @@ pub struct Terms {
     pub policy_url: Option<String>,
     /// How long links of a removed domain go on redirecting.
     pub removed_domain_grace: Duration,
+    /// Webhooks may lead to private addresses, and over http.
+    pub private_webhooks: bool,
 }
 
 /// Why something could not be done. The text is for whoever asked.
@@ -131,6 +142,15 @@ pub enum OpError {
     Refused(String),
     BadQueueId(String),
     BadKeyName,
+    NoSuchWebhook,
+    NoSuchWebhookEvent,
+    TooManyWebhooks,
+    /// Where a webhook may not lead, and why.
+    BadEndpoint(String, &'static str),
+    UnknownEventName(String),
+    NoEventNames,
+    /// A list cannot go on after this.
+    UnknownAfter(String),
     /// The log could not be written.
     Log(AppendError),
     Keys(KeyError),
@@ -179,6 +199,15 @@ impl fmt::Display for OpError {
             Self::Refused(reply) => write!(f, "the message was not taken: {reply}"),
             Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
+            Self::NoSuchWebhook => f.write_str("there is no such webhook"),
+            Self::NoSuchWebhookEvent => f.write_str("there is no such event of this webhook"),
+            Self::TooManyWebhooks => write!(f, "there are {MAX_WEBHOOKS} webhooks already: remove one"),
+            Self::BadEndpoint(url, why) => write!(f, "the endpoint {url:?} {why}"),
+            Self::UnknownEventName(name) => {
+                write!(f, "{name:?} is no event; there are {}", crate::event::payload::EVENT_NAMES.join(", "))
+            }
+            Self::UnknownAfter(id) => write!(f, "the `after` parameter names nothing in this list: {id:?}"),
+            Self::NoEventNames => f.write_str("a webhook needs at least one event"),
             Self::Log(e) => write!(f, "the change could not be written to the log: {e}"),
             Self::Keys(e) => write!(f, "{e}"),
             Self::BadDkimKey(e) => write!(f, "{e}"),

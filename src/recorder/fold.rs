@@ -5,9 +5,11 @@
 //! there are not counted again.
 
 use super::known::{Cache, Known};
+use super::news::News;
 use super::people::People;
 use super::sums::Sums;
 use super::{COMMIT_EVERY, REOPEN_FIRST, Recorder};
+use crate::event::payload::{Told, Visit};
 use crate::event::{Bursts, Class, Event, Hit, HitFacts, HitKind, HitRef as Part, MachineReason, classify};
 use crate::mail::{Outcome, QueueId, Status};
 use crate::rewrite::ReportFacts;
@@ -42,6 +44,10 @@ pub(super) struct Fold<'a> {
     pub people: People,
     bursts: Bursts,
     sums: Sums,
+    /// When the view was made.
+    made_at: u64,
+    /// Webhooks have something to send once that is written.
+    told: bool,
     /// What else goes with the counts.
     writes: Vec<Write>,
     committed: Instant,
@@ -70,6 +76,8 @@ impl<'a> Fold<'a> {
             people: People::default(),
             bursts: Bursts::default(),
             sums: Sums::default(),
+            made_at: 0,
+            told: false,
             writes: Vec::new(),
             committed: Instant::now(),
             reopen_after: REOPEN_FIRST,
@@ -85,14 +93,14 @@ impl<'a> Fold<'a> {
         let dir = self.recorder.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let store = Store::open(&dir)?;
-            let (cursor, counted) = (store.cursor()?, store.counted()?);
-            Ok::<_, StoreError>((store, cursor, counted))
+            let (cursor, counted, made_at) = (store.cursor()?, store.counted()?, store.made_at()?);
+            Ok::<_, StoreError>((store, cursor, counted, made_at))
         });
         match opened.await {
-            Ok(Ok((store, cursor, counted))) => {
+            Ok(Ok((store, cursor, counted, made_at))) => {
                 self.forget();
                 self.recorder.store.store(Some(Arc::new(store)));
-                (self.cursor, self.counted) = (cursor, counted);
+                (self.cursor, self.counted, self.made_at) = (cursor, counted, made_at);
             }
             Ok(Err(e)) => {
                 let folder = self.recorder.data_dir.join("store");
@@ -173,6 +181,12 @@ impl<'a> Fold<'a> {
             self.tell(|| Event::sent(id, head.accepted_at));
             if self.store().is_some() {
                 self.sums.accepted(&known);
+                let mut news = News::new(&self.recorder.webhooks, place, self.made_at);
+                for recipient in (0u16..).take(if news.is_idle() { 0 } else { known.delivered.len() }) {
+                    let told = (Told::Sent, known.head.accepted_at, 0);
+                    news.tell(&known, id, recipient, told, &mut self.writes);
+                }
+                self.told |= !news.is_idle();
             }
         }
         self.messages.put(id, known);
@@ -206,6 +220,8 @@ impl<'a> Fold<'a> {
             }
         }
         let dirty = self.rows.get_mut(id);
+        let mut news = News::new(&self.recorder.webhooks, place, self.made_at);
+        self.told |= is_new && !news.is_idle();
         for outcome in &outcomes {
             let to = known.head.envelope.recipients.get(usize::from(outcome.recipient)).map(|r| &r.address);
             if self.recorder.events.receiver_count() > 0
@@ -217,6 +233,9 @@ impl<'a> Fold<'a> {
             if let (true, Some(before)) = (is_new, before) {
                 let tracked = to.is_some_and(|to| !(self.recorder.left_alone)(known.domain(), to));
                 self.sums.outcome(known, before, outcome, tracked);
+                if let Some(told) = told_of(before, outcome) {
+                    news.tell(known, *id, outcome.recipient, (told, outcome.at, 0), &mut self.writes);
+                }
             }
         }
         let Some(dirty) = dirty else { return };
@@ -242,8 +261,10 @@ impl<'a> Fold<'a> {
     fn hits(&mut self, place: Cursor, hits: &[Hit]) {
         let store = self.store();
         let mut times = Vec::new();
+        let mut news = News::new(&self.recorder.webhooks, place, self.made_at);
+        self.told |= !news.is_idle();
         for hit in hits {
-            let recorded = self.hit(store.as_deref(), hit);
+            let recorded = self.hit(store.as_deref(), hit, &mut news);
             match recorded {
                 Ok(entry) => times.extend(entry.map(|entry| (hit.at, entry))),
                 Err(e) => tracing::error!(queue_id = %hit.id, "the store cannot be read: {e}"),
@@ -252,7 +273,7 @@ impl<'a> Fold<'a> {
         time_writes(place, times, &mut self.writes);
     }
 
-    fn hit(&mut self, store: Option<&Store>, hit: &Hit) -> Result<Option<HitRef>, StoreError> {
+    fn hit(&mut self, store: Option<&Store>, hit: &Hit, news: &mut News) -> Result<Option<HitRef>, StoreError> {
         let known = self.messages.find(&hit.id, store)?;
         let delivered = known.as_ref().map_or(0, |known| known.delivered_at(hit.recipient, hit.at));
         let mut class = classify(hit, Some(delivered), &self.recorder.machines.load());
@@ -278,6 +299,17 @@ impl<'a> Fold<'a> {
                 }
                 let noted = self.people.note(store, known, hit, class, &mut self.sums)?;
                 (class, entry) = (noted.class, noted.entry);
+                if let Some(entry) = entry {
+                    let kept = !self.recorder.keeping.load().traces.is_zero();
+                    let (address, agent) = if kept { (Some(hit.address), &*hit.agent) } else { (None, "") };
+                    let visit = Visit { at: hit.at, address, agent, class: &class };
+                    let told = match &hit.kind {
+                        HitKind::Open => Told::Opened(visit),
+                        HitKind::Click { url, .. } => Told::Clicked { visit, link: url },
+                    };
+                    let told = (told, hit.at, u64::from(entry.number));
+                    news.tell(known, hit.id, hit.recipient, told, &mut self.writes);
+                }
                 self.relabel(store, earlier)?;
             }
             // The message was forgotten, so this is nobody's; it happened all the same.
@@ -401,6 +433,9 @@ impl<'a> Fold<'a> {
         match store.commit_in_order(batches).await {
             Ok(()) => {
                 self.recorder.log.release(cursor);
+                if std::mem::take(&mut self.told) {
+                    self.recorder.webhooks.kick.notify_one();
+                }
                 self.reopen_after = REOPEN_FIRST;
             }
             Err(e) => {
@@ -419,6 +454,21 @@ impl Dirty {
     fn is_ripe(&self, now: u64) -> bool {
         let settled = self.row.recipients.iter().all(|recipient| recipient.status.is_settled());
         settled || now.saturating_sub(self.since) >= UNSETTLED_MS
+    }
+}
+
+/// What webhooks are told of an outcome: each step of a copy once.
+fn told_of<'a>(before: &RecipientRow, outcome: &'a Outcome) -> Option<Told<'a>> {
+    if before.status.is_settled() {
+        return None;
+    }
+    match outcome.status {
+        Status::Delivered | Status::Relayed => Some(Told::Delivered),
+        Status::Bounced => Some(Told::Bounced { reply: &outcome.reply, gave_up: outcome.reply.starts_with('4') }),
+        Status::Removed => Some(Told::Failed { reason: "removed_by_operator" }),
+        Status::Suppressed => Some(Told::Failed { reason: "suppressed" }),
+        Status::Deferred { .. } => before.delay.is_none().then_some(Told::DeliveryDelayed),
+        Status::Queued | Status::Held => None,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod fold;
 mod known;
+mod news;
 mod people;
 mod sums;
 mod sweep;
@@ -24,6 +25,7 @@ use crate::spool::Log;
 use crate::store::MaybeStore;
 use arc_swap::ArcSwap;
 use fold::Fold;
+pub use news::Webhooks;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,7 @@ pub struct Recorder {
     pub machines: Arc<ArcSwap<MachineList>>,
     /// Who gets untracked copies of a domain's mail, and whose hits are not recorded: excluded and opted out.
     pub left_alone: Box<dyn Fn(&str, &Address) -> bool + Send + Sync>,
+    pub webhooks: Webhooks,
     /// May be swapped.
     pub keeping: Arc<ArcSwap<Keeping>>,
     /// What others want forgotten.

@@ -66,8 +66,10 @@ impl Sweep {
         out.extend(times.iter().cloned().map(Write::Delete));
         // What a turn has forgotten need not be looked at for its addresses.
         let stripped = ids.is_empty() && times.is_empty() && self.strip(fold, store, before(keeping.traces))?;
+        let (gone, deliveries) = store::expired_deliveries(store, before(delivered(&keeping)).max(self.cut.0), ROWS)?;
+        out.extend(gone);
         let walking = self.walk_counts(store, store::hour_of(old), out)?;
-        Ok(ids.len() == MESSAGES || times.len() == ROWS || stripped || walking)
+        Ok(ids.len() == MESSAGES || times.len() == ROWS || deliveries == ROWS || stripped || walking)
     }
 
     /// Takes addresses and agents from hits before `before`. True when there are more.
@@ -119,6 +121,12 @@ impl Sweep {
     }
 }
 
+/// How long deliveries to webhooks are kept: their payloads tell who opened and clicked, and retries go on for a day.
+fn delivered(keeping: &super::Keeping) -> Duration {
+    let traces = if keeping.traces.is_zero() { keeping.all } else { keeping.traces };
+    traces.min(keeping.all).max(Duration::from_hours(48))
+}
+
 fn forget_message(fold: &mut Fold<'_>, store: &Store, id: &QueueId, out: &mut Vec<Write>) -> Result<(), StoreError> {
     if let Some((row, chunks)) = store::message(store, id)? {
         store::message_deletes(id, &row, chunks, out);
@@ -144,7 +152,19 @@ impl Fold<'_> {
                 Err(e) => tracing::error!(queue_id = %id, "a recipient cannot be forgotten: {e}"),
             }
         }
-        if self.write_aside(&store, writes).await {
+        let mut written = self.write_aside(&store, writes).await;
+        // What webhooks were told of them names them too.
+        while written {
+            match store::erase_deliveries_of(&store, &address, ROWS) {
+                Ok((writes, _)) if writes.is_empty() => break,
+                Ok((writes, _)) => written = self.write_aside(&store, writes).await,
+                Err(e) => {
+                    tracing::error!("what webhooks were told of a recipient cannot be forgotten: {e}");
+                    written = false;
+                }
+            }
+        }
+        if written {
             let _ = answer.send(found);
         }
     }

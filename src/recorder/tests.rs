@@ -4,6 +4,7 @@ use super::*;
 use crate::event::{Hit, HitKind};
 use crate::mail::{Body, Envelope, Outcome, QueueId, Recipient, Status};
 use crate::rewrite::{Pixel, Report};
+use crate::settings::Settings;
 use crate::spool::{Entry, MessageHead, Options};
 use crate::store::{self, Counter, Counts, Scope, Store};
 use std::path::Path;
@@ -82,6 +83,10 @@ async fn folded(
         events: broadcast::channel(1_000).0,
         machines: Arc::new(ArcSwap::from_pointee(MachineList::builtin())),
         left_alone: Box::new(|_, address| address.as_str().starts_with("person9@")),
+        webhooks: Webhooks {
+            settings: Arc::new(Settings::new(log.clone(), &Default::default()).0),
+            kick: Arc::default(),
+        },
         keeping: Arc::new(ArcSwap::from_pointee(keeping)),
         asked,
     };

@@ -32,6 +32,7 @@ use crate::store::MaybeStore;
 use crate::tls::{CertificateError, Challenges, ServerTls};
 use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
+use crate::webhook::{self, Poster, Webhooks};
 use arc_swap::ArcSwap;
 use listen::bind;
 use reload::Reloaded;
@@ -64,6 +65,8 @@ pub enum StartError {
     Rustls(String),
     /// The resolver cannot be set up.
     Dns(String),
+    /// The way to endpoints cannot be set up.
+    Webhooks(String),
     /// A setting that this version reads and cannot act on yet.
     NotBuilt(&'static str),
 }
@@ -79,6 +82,7 @@ impl fmt::Display for StartError {
             Self::Tls(e) => write!(f, "{e}"),
             Self::Certificate(e) => write!(f, "{e}"),
             Self::Rustls(why) => write!(f, "tracking.tls: {why}"),
+            Self::Webhooks(why) => write!(f, "webhooks: {why}"),
             Self::Dns(why) => write!(f, "dns.servers: {why}"),
             Self::Signals(e) => write!(f, "cannot listen for signals: {e}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported by this version"),
@@ -190,6 +194,7 @@ pub async fn serve_until(
     let (stop_delivery, delivering) = watch::channel(false);
     let (stop_recorder, recording) = watch::channel(false);
     let (forget, asked) = mpsc::channel(16);
+    let webhook_news = Arc::new(tokio::sync::Notify::new());
     let keeping = Arc::new(ArcSwap::from_pointee(parts::keeping(&config)));
     let (events, _) = broadcast::channel::<Arc<Event>>(1_024);
 
@@ -202,6 +207,7 @@ pub async fn serve_until(
             store: Arc::clone(&store),
             events: events.clone(),
             left_alone: parts::left_alone(Arc::clone(&settings), Arc::clone(&privacy)),
+            webhooks: recorder::Webhooks { settings: Arc::clone(&settings), kick: Arc::clone(&webhook_news) },
             keeping: Arc::clone(&keeping),
             asked,
             machines: Arc::clone(&machines),
@@ -228,6 +234,7 @@ pub async fn serve_until(
         queue: Arc::clone(&queue),
         log: log.clone(),
         store: Arc::clone(&store),
+        webhooks: webhook_news,
         terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
         forget,
         forget_dns: AtomicBool::new(false),
@@ -298,6 +305,15 @@ pub async fn serve_until(
     let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
     let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
     fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));
+    let poster = Poster::new(&config.dns.servers, private, config.webhooks.ca_file.as_deref());
+    let webhooks = Arc::new(Webhooks {
+        ops: Arc::clone(&ops),
+        intake: Arc::clone(&intake),
+        poster: poster.map_err(StartError::Webhooks)?,
+        rules: ArcSwap::from_pointee(parts::webhook_rules(&config)),
+    });
+    fronts.spawn(webhook::run(Arc::clone(&webhooks), accepting.clone()));
+    fronts.spawn(webhook::tell_of_domains(Arc::clone(&ops), accepting.clone()));
     fronts.spawn(admin::serve(commands, Arc::clone(&ops), Arc::clone(&intake), events, accepting.clone()));
     let memory = Memory::new(config.smtp.max_message_size);
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
@@ -315,6 +331,7 @@ pub async fn serve_until(
         ops,
         keeping,
         machines,
+        webhooks,
         tls,
         config,
     };

@@ -20,6 +20,7 @@ use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
 use crate::tls::{Challenges, HostCertificates, ServerTls};
 use crate::verify;
+use crate::webhook;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,7 @@ pub fn terms_of_domains(config: &Config) -> ops::Terms {
         unsupported_suffixes: config.acme.unsupported_suffixes.clone(),
         policy_url: config.acme.policy_url.as_ref().map(ToString::to_string),
         removed_domain_grace: config.tracking.removed_domain_grace,
+        private_webhooks: config.webhooks.allow_private,
     }
 }
 
@@ -233,6 +235,15 @@ fn session_config(config: &Config, listener: &config::Listener, encryption: &Enc
             config::BareNewline::Reject => BareNewline::Reject,
             config::BareNewline::Normalize => BareNewline::Normalize,
         },
+    }
+}
+
+/// How endpoints are told of events.
+pub fn webhook_rules(config: &Config) -> webhook::Rules {
+    webhook::Rules {
+        retry: config.webhooks.retry.clone(),
+        disable_after: config.webhooks.disable_after,
+        notify: config.webhooks.notify.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ops::Ops;
 use crate::outbound::Outbound;
 use crate::recorder::Keeping;
 use crate::tls::ServerTls;
+use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub struct Reloaded {
     pub intake: Arc<Intake>,
     pub inbound: Arc<Inbound>,
     pub outbound: Arc<Outbound>,
+    pub webhooks: Arc<Webhooks>,
     pub ops: Arc<Ops>,
     pub keeping: Arc<ArcSwap<Keeping>>,
     pub machines: Arc<ArcSwap<MachineList>>,
@@ -74,6 +76,7 @@ impl Reloaded {
         self.ops.terms.store(Arc::new(parts::terms_of_domains(&config)));
         // Whoever looks at DNS and orders certificates sees at once what is needed now.
         self.ops.settings.nudge();
+        self.webhooks.rules.store(Arc::new(parts::webhook_rules(&config)));
         self.intake.rules.store(Arc::new(parts::intake_rules(&config)));
         self.keeping.store(Arc::new(parts::keeping(&config)));
         self.machines.store(Arc::clone(&config.events.machines));
@@ -117,6 +120,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("api", old.api != new.api),
         ("webhooks.allow_private", old.webhooks.allow_private != new.webhooks.allow_private),
         ("events.anonymize_ip", old.events.anonymize_ip != new.events.anonymize_ip),
+        ("webhooks.ca_file", old.webhooks.ca_file != new.webhooks.ca_file),
         ("log", old.log != new.log),
     ];
     table.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -141,5 +145,6 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.api = old.api.clone();
     new.webhooks.allow_private = old.webhooks.allow_private;
     new.events.anonymize_ip = old.events.anonymize_ip;
+    new.webhooks.ca_file.clone_from(&old.webhooks.ca_file);
     new.log = old.log.clone();
 }

@@ -7,12 +7,19 @@
 
 mod chunks;
 mod counts;
+mod deliveries;
 mod hits;
 mod messages;
+mod told;
 
 pub use counts::{
     Counter, Counts, Scope, counted_url, counts, counts_before, counts_by_hour, counts_by_link, counts_by_skip,
     counts_by_tag, counts_of_message, hour_of, link_hash,
+};
+pub use deliveries::{
+    Attempt, Busy, Delivery, DeliveryStatus, Due, MAX_RESPONSE, NewDelivery, Order, Settled, State, deliveries,
+    delivery, delivery_attempts, delivery_order, delivery_writes, due_deliveries, erase_deliveries_of,
+    expired_deliveries, foreign_deliveries, forget_deliveries, repair_deliveries, replay_write, settled_writes,
 };
 pub use hits::{
     Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, forget_seen, hits_between, latest_hits, seen, seen_by_all,
@@ -22,6 +29,7 @@ pub use messages::{
     Delay, ERASED, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,
     message_writes, messages_with, recipient_erased,
 };
+pub use told::{ToldDomain, told_domain_writes, told_domains};
 
 use crate::spool::Cursor;
 use std::fmt;

@@ -2,9 +2,11 @@
 //! that it does not know, fails a whole answer.
 
 use crate::common::{Client, Knot, Relay, Setup, Smarthost, html, links};
+use resend_rs::events::EmailEventType;
 use resend_rs::list_opts::ListOptions;
 use resend_rs::types::{
-    CreateApiKeyOptions, CreateDomainOptions, Domain, DomainChanges, DomainRecord, EmailEvent, ErrorKind, Tls,
+    CreateApiKeyOptions, CreateDomainOptions, CreateWebhookOptions, Domain, DomainChanges, DomainRecord, EmailEvent,
+    ErrorKind, Tls, UpdateWebhookOptions, WebhookStatus,
 };
 use resend_rs::{ConfigBuilder, Error, Resend};
 use serde_json::{Value, json};
@@ -190,5 +192,49 @@ fn keys_and_mail() {
         assert_eq!((email.to, email.last_event), (vec!["ada@example.org".to_owned()], EmailEvent::Delivered));
         let listed = resend.emails.list(ListOptions::default()).await.unwrap();
         assert_eq!(listed.data.iter().map(|email| json!(email.id)).collect::<Vec<_>>(), [json!(id)]);
+    });
+}
+
+#[test]
+fn webhooks() {
+    let place = Place::new();
+    place.relay.ok(&["domain", "add", "example.com"]);
+    let (resend, tied) = (place.client(&place.key(&[])), place.client(&place.key(&["--domain", "example.com"])));
+    place.runtime.block_on(async {
+        let events = [EmailEventType::EmailDelivered, EmailEventType::EmailClicked];
+        let options = |url: &str| CreateWebhookOptions::new(url, events);
+        let made = resend.webhooks.create(options("https://hook.example.com/a")).await.unwrap();
+        assert!(made.signing_secret.starts_with("whsec_") && made.signing_secret.len() == 38);
+        let own = tied.webhooks.create(options("https://hook.example.com/b")).await.unwrap();
+        let shown = resend.webhooks.get(&made.id).await.unwrap();
+        assert_eq!((&*shown.endpoint, &*shown.status), ("https://hook.example.com/a", "enabled"));
+        assert_eq!(json!(shown.events), json!(["email.delivered", "email.clicked"]));
+        // A key that is tied to domains sees what it could have made.
+        let ids = async |client: &Resend| {
+            let list = client.webhooks.list(ListOptions::default()).await.unwrap();
+            list.data.iter().map(|webhook| webhook.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&resend).await, [own.id.to_string(), made.id.to_string()]);
+        assert_eq!(ids(&tied).await, [own.id.to_string()]);
+        assert_eq!(kind(tied.webhooks.get(&made.id).await), (404, ErrorKind::NotFound));
+        let change = UpdateWebhookOptions::default().with_status(WebhookStatus::Disabled);
+        assert_eq!(kind(tied.webhooks.update(&made.id, change.clone()).await), (404, ErrorKind::NotFound));
+        resend.webhooks.update(&made.id, change.with_events([EmailEventType::EmailOpened])).await.unwrap();
+        let shown = resend.webhooks.get(&made.id).await.unwrap();
+        assert_eq!((&*shown.status, json!(shown.events)), ("disabled", json!(["email.opened"])));
+        let rotated = resend.webhooks.rotate_signing_secret(&made.id).await.unwrap();
+        assert_ne!(rotated.signing_secret, made.signing_secret);
+        let none = resend.webhooks.list_events(&made.id, ListOptions::default()).await.unwrap();
+        assert!(none.data.is_empty() && !none.has_more);
+        assert_eq!(kind(resend.webhooks.get_event(&made.id, "msg_x").await), (404, ErrorKind::NotFound));
+        assert_eq!(kind(resend.webhooks.replay_event(&made.id, "msg_x").await), (404, ErrorKind::NotFound));
+        for bad in ["http://hook.example.com/", "https://127.0.0.1/", "https://localhost/", "https://u:p@example.com/"]
+        {
+            assert_eq!(kind(resend.webhooks.create(options(bad)).await), (422, ErrorKind::ValidationError), "{bad}");
+        }
+        let nothing = CreateWebhookOptions::new("https://hook.example.com/", [EmailEventType::EmailSent; 0]);
+        assert_eq!(kind(resend.webhooks.create(nothing).await), (422, ErrorKind::ValidationError));
+        resend.webhooks.delete(&made.id).await.unwrap();
+        assert_eq!(kind(resend.webhooks.get(&made.id).await), (404, ErrorKind::NotFound));
     });
 }

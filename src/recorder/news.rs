@@ -1,0 +1,82 @@
+//! Which webhooks are told of what the fold has found.
+
+use super::known::Known;
+use crate::event::payload::{Email, Told, email_event_id, email_payload};
+use crate::mail::QueueId;
+use crate::settings::{About, Settings, Snapshot};
+use crate::spool::Cursor;
+use crate::store::{NewDelivery, Order, Write, delivery_writes};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What the recorder needs to tell webhooks.
+pub struct Webhooks {
+    pub settings: Arc<Settings>,
+    /// Told when something was written for them.
+    pub kick: Arc<Notify>,
+}
+
+/// The news of one record of the log.
+pub(super) struct News {
+    settings: Arc<Snapshot>,
+    place: Cursor,
+    /// Counts the record's deliveries, so that they come out the same when it is folded again.
+    number: u32,
+    /// What happened before is not told: it is history that was read again.
+    since: u64,
+}
+
+impl News {
+    pub fn new(webhooks: &Webhooks, place: Cursor, since: u64) -> Self {
+        Self { settings: webhooks.settings.snapshot(), place, number: 0, since }
+    }
+
+    /// Nobody wants to know anything.
+    pub fn is_idle(&self) -> bool {
+        self.settings.webhooks.is_empty()
+    }
+
+    /// Tells of one copy. `number` tells events of the same kind apart.
+    pub fn tell(
+        &mut self,
+        known: &Known,
+        id: QueueId,
+        recipient: u16,
+        (told, at, number): (Told<'_>, u64, u64),
+        out: &mut Vec<Write>,
+    ) {
+        let head = &known.head;
+        let Some(to) = head.envelope.recipients.get(usize::from(recipient)).map(|r| r.address.as_str()) else { return };
+        if self.is_idle() || at < self.since {
+            return;
+        }
+        let about = About::Mail { from_domain: head.from_domain.as_deref(), accepted_at: head.accepted_at };
+        let mut payload = None;
+        for webhook in self.settings.webhooks_for(told.name(), about, at) {
+            let body = payload.get_or_insert_with(|| {
+                let email = Email {
+                    id,
+                    accepted_at: head.accepted_at,
+                    message_id: &head.message_id,
+                    from: &head.from,
+                    to,
+                    subject: &head.subject,
+                    tags: &head.tags,
+                };
+                (email_event_id(&id, recipient, told.name(), number), email_payload(&email, &told, at))
+            });
+            let new = NewDelivery {
+                webhook,
+                id: &body.0,
+                kind: told.name(),
+                created_at: at,
+                order: Order::new(self.place, self.number),
+                email: Some(id),
+                recipient: Some(to),
+                payload: &body.1,
+            };
+            self.number += 1;
+            delivery_writes(&new, out);
+        }
+    }
+}
