@@ -94,6 +94,9 @@ pub static ALL: &[Meter] = &[
     counter("trackpost_hits_total", "Opens and clicks recorded, repeats included, by what they were taken for.")
         .by("class", &["human", "machine", "unknown"]),
     counter("trackpost_hits_lost_total", "Opens and clicks that were answered and could not be recorded."),
+    counter("trackpost_hits_relabelled_total", "Opens and clicks that later ones have shown to be a machine's."),
+    counter("trackpost_killed_links_total", "Clicks on links of the kill list, which were answered 410."),
+    counter("trackpost_history_cut_total", "Times that the oldest history went because it took too much of the disk."),
     counter("trackpost_token_failures_total", "Requests whose token is not one of ours.")
         .by("kind", &["click", "open"]),
     counter("trackpost_tls_unknown_hosts_total", "TLS handshakes for a host that has no certificate here."),
@@ -133,8 +136,12 @@ pub static ALL: &[Meter] = &[
     counter("trackpost_certificate_failures_total", "Orders of certificates that failed."),
     // Webhooks.
     counter("trackpost_webhook_attempts_total", "Requests to webhook endpoints, by what came of them.")
-        .by("outcome", &[]),
-    gauge("trackpost_webhooks_disabled", "Webhook endpoints that were disabled because they kept failing."),
+        .by("outcome", &["failure", "success"]),
+    state(
+        "trackpost_webhooks_disabled",
+        Unit::Count,
+        "Webhook endpoints that were disabled because they kept failing.",
+    ),
     // The program.
     state("trackpost_build_info", Unit::Count, "Always 1; the version as a label.").by("version", &[]),
 ];

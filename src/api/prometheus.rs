@@ -79,6 +79,8 @@ fn look(ops: &Ops, page: &mut Page, now: u64) {
     let missing = hosts.iter().map(|host| (host.as_str(), truth(ends(host).is_none())));
     page.show("trackpost_certificate_missing", missing);
     let failed = hosts.iter().map(|host| (host.as_str(), known(host).map_or(0, |state| state.failures)));
+    let disabled = settings.webhooks.values().filter(|webhook| webhook.disabled_because.is_some()).count();
+    page.show_one("trackpost_webhooks_disabled", disabled as f64);
     page.show("trackpost_certificate_failed_orders", failed.map(|(host, failures)| (host, f64::from(failures))));
     page.show("trackpost_build_info", [(env!("CARGO_PKG_VERSION"), 1.0)]);
 }

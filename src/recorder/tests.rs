@@ -91,12 +91,16 @@ async fn folded(
         asked,
     };
     let running = tokio::spawn(run(recorder, stopped));
-    while store.load().is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    while_running(&forget).await;
+    let opened = async {
+        while store.load().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, opened).await.expect("the store opens");
+    tokio::time::timeout(patience, while_running(&forget)).await.expect("it is answered");
     stop.send(true).unwrap();
-    running.await.unwrap();
+    tokio::time::timeout(patience, running).await.expect("the recorder stops").unwrap();
     store.load_full().unwrap()
 }
 
@@ -225,6 +229,7 @@ async fn what_is_past_its_time_is_forgotten_first_the_traces_and_then_all() {
     assert!(seen.entries.iter().all(|entry| entry.address.is_none() && entry.agent.is_empty()), "{seen:?}");
     assert_eq!(all(&store, Scope::Domain("example.com")).get(Counter::OpensHuman), 6);
 
+    drop(store);
     let none = Keeping { all: Duration::from_secs(1), ..traces };
     let store = folded(dir.path(), &log, none, a_turn).await;
     assert!(store::message(&store, &id(1)).unwrap().is_none());

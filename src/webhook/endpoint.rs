@@ -247,7 +247,6 @@ impl Endpoint {
         match ops::webhook_disable(&self.webhooks.ops, self.id, &webhook.endpoint, why).await {
             Ok(None) => {}
             Ok(Some(_)) => {
-                metrics::counter!("trackpost_webhooks_disabled_total").increment(1);
                 tracing::warn!(webhook = %self.id, endpoint = webhook.endpoint, "webhook disabled: {why}");
             }
             Err(e) => tracing::error!(webhook = %self.id, "cannot be disabled: {e}"),
