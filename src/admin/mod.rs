@@ -243,12 +243,11 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
             // What has just left the queue is in the history some tenths of a second later.
             while ops.queue.settled(&id).is_some() && Instant::now() < end {
                 match ops::queue_show(ops, &id) {
-                    // The report comes with the history.
-                    Ok(shown) if shown.report.is_none() => tokio::time::sleep(HISTORY_PATIENCE / 40).await,
+                    Err(OpError::UnknownMessage(_)) => tokio::time::sleep(HISTORY_PATIENCE / 40).await,
                     other => return Ok(json!(other?)),
                 }
             }
-            json!(ops::queue_show(ops, &id)?)
+            json!(ops::message_show(ops, &id)?)
         }
         Request::Settings => {
             let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();

@@ -89,7 +89,7 @@ pub fn email_list(
 
 /// One message, in the queue or in the history. Reads the disk.
 pub fn email_show(ops: &Ops, id: &QueueId) -> Result<Email, OpError> {
-    with_interest(ops, super::queue_show(ops, id)?)
+    with_interest(ops, super::message_show(ops, id)?)
 }
 
 fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {

@@ -158,18 +158,27 @@ pub async fn queue_hold(ops: &Ops, held: bool) -> Result<bool, OpError> {
     Ok(changed)
 }
 
+/// One message, in the queue, settled a moment ago, or in the history. The history is some tenths of a second behind,
+/// and the report of rewriting comes with it.
+pub fn message_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
+    match queue_show(ops, id) {
+        Err(e @ (OpError::UnknownMessage(_) | OpError::NoHistory)) => {
+            ops.queue.settled(id).map(|message| listed(&message)).ok_or(e)
+        }
+        other => other,
+    }
+}
+
 /// One message, in the queue or, where there is history, settled.
 pub fn queue_show(ops: &Ops, id: &QueueId) -> Result<MessageView, OpError> {
-    // The view is some tenths of a second behind: what left a moment ago may have no row yet.
     let waiting = ops.queue.show(id).map(|message| listed(&message));
-    let left = || ops.queue.settled(id).map(|message| listed(&message));
-    let Some(store) = ops.store.load_full() else { return waiting.or_else(left).ok_or(OpError::NoHistory) };
+    let Some(store) = ops.store.load_full() else { return waiting.ok_or(OpError::NoHistory) };
     let history = store::message(&store, id)?.map(|(row, _)| stored(id, &row));
     match (waiting, history) {
         // The queue knows the recipients best, the view knows the report.
         (Some(waiting), Some(history)) => Ok(MessageView { report: history.report, ..waiting }),
         (Some(one), None) | (None, Some(one)) => Ok(one),
-        (None, None) => left().ok_or(OpError::UnknownMessage(*id)),
+        (None, None) => Err(OpError::UnknownMessage(*id)),
     }
 }
 
