@@ -50,13 +50,16 @@ pub struct Recorder {
     /// May be swapped.
     pub machines: Arc<ArcSwap<MachineList>>,
     /// Who gets untracked copies of a domain's mail, and whose hits are not recorded: excluded and opted out.
-    pub left_alone: Box<dyn Fn(&str, &Address) -> bool + Send + Sync>,
+    pub left_alone: LeftAlone,
     pub webhooks: Webhooks,
     /// May be swapped.
     pub keeping: Arc<ArcSwap<Keeping>>,
     /// What others want forgotten.
     pub asked: mpsc::Receiver<Forget>,
 }
+
+/// Whether a recipient is left alone in the mail of a sender domain.
+pub type LeftAlone = Box<dyn Fn(&str, &Address) -> bool + Send + Sync>;
 
 /// How long what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

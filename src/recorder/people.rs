@@ -33,6 +33,15 @@ const MAX_HELD: usize = 20_000;
 /// A repeat follows its first hit within the tracker's window and what it holds repeats back.
 const REPEAT_MS: u64 = 6_000;
 
+/// A hit, and whose it is.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    known: &'a Known,
+    id: QueueId,
+    kind: &'a HitKind,
+    at: u64,
+}
+
 /// What became of a hit.
 pub(super) struct Noted {
     pub class: Class,
@@ -77,9 +86,10 @@ impl People {
             person.seen.entries.push(HitEntry::new(hit, number, noted.class.clone()));
             noted.entry = Some(HitRef { id: hit.id, recipient: hit.recipient, number });
         }
-        person.count(known, hit.id, &hit.kind, &noted.class, i64::from(hit.count), hit.at, sums);
+        let of = Of { known, id: hit.id, kind: &hit.kind, at: hit.at };
+        person.count(of, &noted.class, i64::from(hit.count), sums);
         if let Some((link, before)) = link {
-            person.count_link(known, hit.id, link, &hit.kind, before, hit.at, sums);
+            person.count_link(of, link, before, sums);
         }
         self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
         Ok(noted)
@@ -104,10 +114,11 @@ impl People {
         person.seen.entries[place].class = class.clone();
         let count = i64::from(old.count);
         // First the new one, so that whoever was seen at all does not stop to be for a moment.
-        person.count(known, whose.0, &old.kind, class, count, old.at, sums);
-        person.count(known, whose.0, &old.kind, &old.class, -count, old.at, sums);
+        let of = Of { known, id: whose.0, kind: &old.kind, at: old.at };
+        person.count(of, class, count, sums);
+        person.count(of, &old.class, -count, sums);
         if let Some((link, before)) = link {
-            person.count_link(known, whose.0, link, &old.kind, before, old.at, sums);
+            person.count_link(of, link, before, sums);
         }
         let entry = person.seen.entries[place].clone();
         self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
@@ -175,16 +186,8 @@ impl People {
 
 impl Person {
     /// Counts hits, and first times, which are taken back where `more` takes back the only hit of their kind.
-    fn count(
-        &mut self,
-        known: &Known,
-        id: QueueId,
-        kind: &HitKind,
-        class: &Class,
-        more: i64,
-        at: u64,
-        sums: &mut Sums,
-    ) {
+    fn count(&mut self, of: Of<'_>, class: &Class, more: i64, sums: &mut Sums) {
+        let Of { known, id, kind, at } = of;
         let (place, counter) = match (kind, class) {
             (HitKind::Open, Class::Human) => (0, Counter::OpensHuman),
             (HitKind::Open, Class::Machine(_)) => (1, Counter::OpensMachine),
@@ -230,16 +233,8 @@ impl Person {
     }
 
     /// Counts whoever clicked a link for the first time, or is no longer taken for somebody who did.
-    fn count_link(
-        &self,
-        known: &Known,
-        id: QueueId,
-        link: u16,
-        kind: &HitKind,
-        before: (bool, bool),
-        at: u64,
-        sums: &mut Sums,
-    ) {
+    fn count_link(&self, of: Of<'_>, link: u16, before: (bool, bool), sums: &mut Sums) {
+        let Of { known, id, kind, at } = of;
         let HitKind::Click { url, .. } = kind else { return };
         let after = self.seen.link(link);
         let steps = [(before.0, after.0, Counter::ClickedAny), (before.1, after.1, Counter::ClickedHuman)];

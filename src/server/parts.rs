@@ -9,12 +9,12 @@ use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::{DkimKeys, TokenRing};
-use crate::mail::{Address, DomainName};
+use crate::mail::DomainName;
 use crate::meters::Meters;
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
 use crate::privacy::PrivacyKey;
-use crate::recorder::Keeping;
+use crate::recorder::{Keeping, LeftAlone};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
@@ -307,10 +307,7 @@ fn smarthosts(config: &Config) -> Result<Vec<Smarthost>, StartError> {
 }
 
 /// Who gets untracked copies of a sender domain's mail: who is excluded or has opted out.
-pub fn left_alone(
-    settings: Arc<Settings>,
-    privacy: Arc<PrivacyKey>,
-) -> Box<dyn Fn(&str, &Address) -> bool + Send + Sync> {
+pub fn left_alone(settings: Arc<Settings>, privacy: Arc<PrivacyKey>) -> LeftAlone {
     Box::new(move |domain, address| {
         let settings = settings.snapshot();
         let name = DomainName::parse(domain).ok();

@@ -97,6 +97,9 @@ pub enum Scope<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([i64; COUNTERS]);
 
+/// The key of a row.
+type Key = Vec<u8>;
+
 /// Milliseconds in an hour.
 const HOUR_MS: u64 = 3_600_000;
 
@@ -222,7 +225,7 @@ pub fn counts_before(
     from: Option<&[u8]>,
     hour: u32,
     rows: usize,
-) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StoreError> {
+) -> Result<(Vec<Key>, Option<Key>), StoreError> {
     let start = from.unwrap_or(b"c");
     let found = store.scan(start, &prefix_end(b"c"), rows, false)?;
     let next = found.last().filter(|_| found.len() == rows).map(|(key, _)| [&key[..], &[0]].concat());
