@@ -4,9 +4,9 @@
 //!
 //! At least once, with the same id each time: an answer that is not on disk when the process ends is asked for again.
 //! One task serves one endpoint, so none waits for another. Events of one message go one after the other, up to
-//! [`IN_FLIGHT`] messages at once. While the store is shut, nothing is sent.
+//! `IN_FLIGHT` messages at once. While the store is shut, nothing is sent.
 //!
-//! Customers say where this goes, so every connection is made to an address that was looked at ([`post`]).
+//! Customers say where this goes, so every connection is made to an address that was looked at (`post`).
 
 mod domains;
 mod endpoint;
