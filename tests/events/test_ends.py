@@ -1,0 +1,46 @@
+"""The server ends in the middle, by SIGTERM and by SIGKILL: everything arrives at least once, each under one id."""
+
+import collections
+
+import paths  # noqa: F401, I001
+from base import Case, hook, side_by_side, told
+from letters import submit
+from receiver import Later
+from support import until
+
+load_tests = side_by_side
+MAILS = 40
+KINDS = ("email.sent", "email.delivered")
+
+
+class Ends(Case):
+    def test_everything_arrives(self):
+        http = self.receiver()
+        server = self.relay()
+        paths = ("/steady", "/shaky")
+        hooks = {path: hook(server, http.url(path), KINDS)[0] for path in paths}
+        http.steps["/steady"] = lambda *_: Later(0.1)
+        http.steps["/shaky"] = lambda _, before: Later(0.1, 500 if before % 5 == 0 else 200)
+        mails = []
+        for end in ("kill", "stop", "kill"):
+            mails += [submit(server) for _ in range(MAILS // 4)]
+            already = len(http.got("/steady"))
+            http.wait("/steady", already + 4)
+            getattr(server, end)()
+            server.start()
+        mails += [submit(server) for _ in range(MAILS // 4)]
+        wanted = {(mail.id, kind) for mail in mails for kind in KINDS}
+        for path in paths:
+            with self.subTest(path):
+                def taken(path=path):
+                    return {(one.data["email_id"], one.kind) for one in http.got(path) if one.answered == 200}
+
+                until(lambda: f"{wanted - taken()} at {path}", lambda: taken() >= wanted)
+                self.assertEqual(taken(), wanted)
+                bodies = collections.defaultdict(set)
+                for one in http.got(path):
+                    bodies[one.id].add((one.body, one.data["email_id"], one.kind))
+                self.assertEqual(len(bodies), len(wanted), "an event has one id")
+                self.assertTrue(all(len(each) == 1 for each in bodies.values()), "an id is of one event")
+                until("all to be noted", lambda: all(one["status"] == "success" for one in told(server, hooks[path])))
+                self.assertEqual(len(told(server, hooks[path])), len(wanted))
