@@ -6,7 +6,8 @@ import paths  # noqa: F401, I001
 from contract import BOOLEAN, LIST, OBJECT, REGIONS, STRING, UUID, ask, fields, moment, record
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
-VISIT = {"ipAddress": STRING, "timestamp": STRING, "userAgent": STRING}
+# What it was taken for is ours; all clients let it pass.
+VISIT = {"ipAddress": STRING, "timestamp": STRING, "userAgent": STRING, "machine": BOOLEAN, "class": STRING}
 # What a kind has besides what all e-mails have.
 MORE = {
     "email.sent": {}, "email.delivered": {}, "email.delivery_delayed": {},
@@ -43,9 +44,11 @@ def email(data, kind):
     ask(len(data["to"]) == 1 and type(data["to"][0]) is str, "to is the recipient of this copy:", data)
     ask(all(type(one) is str for one in data.get("tags", {}).values()), "tags", data)
     for name, shape in more.items():
-        fields(data[name], shape)
+        fields(data[name], shape, {"reason": STRING} if "class" in shape else {})
         if "timestamp" in shape:
             time(data[name]["timestamp"])
+            ask(data[name]["machine"] == (data[name]["class"] == "machine"), "machine", data)
+            ask(("reason" in data[name]) == (data[name]["class"] != "human"), "reason", data)
     if kind == "email.bounced":
         ask(data["bounce"]["type"] in BOUNCES, "type", data)
         ask(all(type(one) is str for one in data["bounce"]["diagnosticCode"]), "diagnosticCode", data)

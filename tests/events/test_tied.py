@@ -14,10 +14,11 @@ class Tied(Case):
     def test_one_domain(self):
         http = self.receiver()
         server = self.relay()
+        everything, _ = hook(server, http.url("/all"), EVENTS)
         other = self.track(server, "example.org")
+        http.wait("/all", 1, "domain.created")
         tied = {name: self.key(server, "--domain", name) for name in ("example.com", "example.org")}
         hooks = {name: hook(key, http.url(f"/{name}"), EVENTS)[0] for name, key in tied.items()}
-        everything, _ = hook(server, http.url("/all"), EVENTS)
         mails = {name: self.send(sender=f"news@{name}") for name in tied}
         stranger = submit(server, sender="news@sub.example.com")
         for mail in mails.values():
@@ -27,7 +28,7 @@ class Tied(Case):
             ok(tied[name], "PATCH", f"/domains/{id}", {"open_tracking": False})
         # A domain that comes later is none of theirs.
         rest.create(server, "example.net")
-        http.wait("/all", 13)
+        http.wait("/all", 2, "domain.updated")
         for name, mail in mails.items():
             http.wait(f"/{name}", 5)
         time.sleep(0.5)
@@ -62,13 +63,15 @@ class Tied(Case):
         """The name alone opens nothing: a tie ends with the domain."""
         http = self.receiver()
         server = self.relay()
-        key = self.key(server, "--domain", "example.com")
-        hook(key, http.url("/tied"), EVENTS)
         hook(server, http.url("/all"), EVENTS)
-        server.command("domain", "remove", "example.com")
+        self.track(server, "example.org")
+        http.wait("/all", 1, "domain.created")
+        key = self.key(server, "--domain", "example.org")
+        hook(key, http.url("/tied"), EVENTS)
+        server.command("domain", "remove", "example.org")
         http.wait("/tied", 1, "domain.deleted")
-        self.track(server, "example.com")
-        mail = self.send()
+        self.track(server, "example.org")
+        mail = self.send(sender="news@example.org")
         http.wait("/all", 2, "email.sent", "email.delivered")
         time.sleep(0.5)
         self.assertNotIn(mail.id, [one.data.get("email_id") for one in http.got("/tied")])

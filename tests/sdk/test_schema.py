@@ -97,7 +97,8 @@ class Schema(unittest.TestCase):
             ("GET DELETE", "/opt-outs$", {"query.domain_id": "kept_domains"}),
             ("GET PATCH POST", "/webhooks/[^/]*(/signing|$)", {"path.id": "kept_webhooks"}),
             ("DELETE", "/webhooks/", {"path.id": "lost_webhooks"}),
-            ("GET POST", "/webhooks/[^/]*/events", {"path.id": "kept_webhooks", "path.event_id": "told"}),
+            ("GET", "/webhooks/[^/]*/events$", {"path.id": "kept_webhooks", "query.after": "told"}),
+            ("GET POST", "/webhooks/[^/]*/events/", {"path.id": "kept_webhooks", "path.event_id": "told"}),
         ]
         lines = [f"hooks = {json.dumps(HOOKS.stem)}"]
         for name, values in dictionaries.items():
