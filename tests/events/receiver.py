@@ -10,6 +10,9 @@ before, and gives a step. Steps:
     CLOSE                the end of the connection once the request was read
     EARLY                the same with nothing read but the head
     ENDLESS              200, and a body without end
+    LINES                200, and header lines without end
+    DRIP                 the same, a byte at a time
+    GARBAGE              what is no HTTP
 """
 
 import dataclasses
@@ -24,6 +27,7 @@ import time
 from support import until
 
 HANG, CLOSE, EARLY, ENDLESS = "<hang>", "<close>", "<early>", "<endless>"
+LINES, DRIP, GARBAGE = "<lines>", "<drip>", "<garbage>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,9 +163,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case _ if step == ENDLESS:
                 self.send_response(200)
                 self.end_headers()
-                while not self.server.closing.is_set():
-                    self.wfile.write(b"x" * 8192)
-                    self.server.flooded += 8192
+                self.flood(b"x" * 8192)
+            case _ if step == LINES:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                self.flood(b"X-Line: %s\r\n" % (b"x" * 1000))
+            case _ if step == DRIP:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Line: ")
+                self.flood(b"x", 0.1)
+            case _ if step == GARBAGE:
+                self.wfile.write(b"220 mx.example.net ESMTP\r\n")
+                raise ConnectionAbortedError
+
+    def flood(self, piece, pause=0):
+        while not self.server.closing.wait(pause):
+            self.wfile.write(piece)
+            self.server.flooded += len(piece)
 
 
 class Listener:

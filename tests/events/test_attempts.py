@@ -2,11 +2,12 @@
 
 import itertools
 import time
+import urllib.request
 
 import paths  # noqa: F401, I001
 from base import OPERATOR, Case, attempts, hook, ok, side_by_side, told
 from letters import hit, submit
-from receiver import CLOSE, EARLY, ENDLESS, HANG, Later, Reply
+from receiver import CLOSE, DRIP, EARLY, ENDLESS, GARBAGE, HANG, LINES, Later, Reply
 from support import until
 from verifiers import is_signed
 
@@ -41,6 +42,12 @@ class Attempts(Case):
                         if one.recipients == [OPERATOR] and url.encode() in one.message.replace(b"=\r\n", b"")]
 
         return until(f"the mail about {url}", found)
+
+    def figure(self, server, name):
+        """Of Prometheus."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.api}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
     def test_pauses_and_the_end(self):
         server = self.relay({"webhooks": {"retry": ["400ms", "1200ms"]}})
@@ -85,6 +92,7 @@ class Attempts(Case):
             "hang": (HANG, 0), "close": (CLOSE, 0), "early": (EARLY, 0), "error": (500, 500), "slow": (Later(4), 200),
             "redirect": (Reply(307, (("Location", target),)), 307), "see": (Reply(303, (("Location", target),)), 303),
             "endless": (ENDLESS, 200), "long": (Reply(400, body=b"x" * 300_000), 400), "empty": (Reply(204, body=b""), 204),
+            "lines": (LINES, 0), "drip": (DRIP, 0), "garbage": (GARBAGE, 0),
         }
         hooks = {}
         for name, (step, _) in faults.items():
@@ -109,6 +117,27 @@ class Attempts(Case):
         flooded = self.http.flooded
         time.sleep(0.5)
         self.assertEqual(self.http.flooded, flooded, "an answer without end is hung up on")
+
+    def test_who_hangs_delays_nobody(self):
+        """However many events wait for one endpoint; and the end of the server waits for it no longer than a moment."""
+        server = self.relay()
+        for path in ("/hang", "/stall", "/quick"):
+            hook(server, self.http.url(path), ["email.sent", "email.delivered"])
+        self.http.steps |= {"/hang": HANG, "/stall": DRIP}
+        at = time.time()
+        mails = [submit(server) for _ in range(40)]
+        came = self.http.wait("/quick", 80)
+        self.assertEqual({one.data["email_id"] for one in came}, {mail.id for mail in mails})
+        self.assertLess(came[-1].at - at, 8)
+        at = time.time()
+        server.stop()
+        self.assertLess(time.time() - at, 8)
+        server.start()
+        # What was cut is sent again.
+        self.http.steps.clear()
+        for path in ("/hang", "/stall"):
+            until(lambda path=path: f"80 at {path}: {len(self.http.got(path))}", lambda path=path: len(
+                {one.id for one in self.http.got(path) if one.answered == 200}) == 80)
 
     def test_order_within_a_message(self):
         """Whatever fails in between, an event comes after all those of its message before it."""
@@ -154,6 +183,8 @@ class Attempts(Case):
         shown = self.disabled(server, id)
         self.assertIn("410", shown["disabled_because"])
         self.assertEqual(len(self.notice(url)), 1)
+        self.assertEqual(self.figure(server, "trackpost_webhooks_disabled"), 1)
+        self.assertEqual(self.figure(server, 'trackpost_webhook_attempts_total{outcome="failure"}'), 1)
         # What happens while it is disabled is never told; what was waiting goes out when it is enabled.
         unseen = self.send()
         time.sleep(1)
@@ -165,6 +196,9 @@ class Attempts(Case):
         self.assertEqual([one.data["email_id"] for one in came], [first.id, first.id, later.id])
         self.assertNotIn(unseen.id, [one.data["email_id"] for one in came])
         self.assertNotIn("disabled_because", ok(server, "GET", f"/webhooks/{id}"))
+        self.assertEqual(self.figure(server, "trackpost_webhooks_disabled"), 0)
+        until("both to be counted",
+              lambda: self.figure(server, 'trackpost_webhook_attempts_total{outcome="success"}') == 2)
 
     def test_failing_for_long_is_disabled(self):
         server = self.relay({"webhooks": {"notify": OPERATOR, "disable_after": "2s", "retry": ["300ms"] * 20}})

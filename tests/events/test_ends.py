@@ -37,6 +37,10 @@ class Ends(Case):
 
                 until(lambda: f"{wanted - taken()} at {path}", lambda: taken() >= wanted)
                 self.assertEqual(taken(), wanted)
+                for mail in mails:
+                    kinds = [one.kind for one in http.got(path)
+                             if one.answered == 200 and one.data["email_id"] == mail.id]
+                    self.assertEqual(list(dict.fromkeys(kinds)), list(KINDS), "one after the other")
                 bodies = collections.defaultdict(set)
                 for one in http.got(path):
                     bodies[one.id].add((one.body, one.data["email_id"], one.kind))
