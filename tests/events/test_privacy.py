@@ -7,6 +7,7 @@ import subprocess
 import paths  # noqa: F401, I001
 import rest
 from base import Case, events, hook, lines, ok, side_by_side, told, wait_for_events
+from case import DAY
 from letters import FIREFOX, PAGES, hit
 from relay import program
 from support import until
@@ -212,3 +213,64 @@ class Raw(Person):
         text = (self.folder / "tail").read_text()
         for trace in (ADDRESS, "Seldom"):
             self.assertNotIn(trace, text)
+
+
+class Time(Person):
+    def test_raw_for_a_day_and_all_for_three(self):
+        """By the clock: first addresses and agents go, then what happened; also out of what webhooks were told."""
+        http = self.receiver()
+        server = self.relay({"events": {"raw_retention": "1d", "retention": "3d"}}, clock=True)
+        id, _ = hook(server, http.url("/hook"))
+        mail = self.send()
+        self.follow(mail, ADA)
+        http.wait("/hook", 4)
+        wait_for_events(server, mail, 4)
+
+        def shown():
+            return json.dumps([events(server, mail), lines(server.command("events", "export")),
+                               lines(server.command("recipient", "export", ADA))])
+
+        def payloads():
+            return json.dumps([ok(server, "GET", f"/webhooks/{id}/events/{one['id']}") for one in told(server, id)])
+
+        def later(seconds):
+            self.clock.set(seconds)
+            server.restart()
+            until("the history to be open", lambda: rest.call(server, "GET", "/emails").status == 200)
+
+        self.assertEqual((shown().count(ADDRESS), payloads().count(ADDRESS)), (6, 2))
+        later(DAY - 600)
+        self.assertEqual((shown().count(ADDRESS), payloads().count(ADDRESS)), (6, 2))
+        later(DAY + 7200)
+        until(lambda: f"no address in {shown()}", lambda: ADDRESS not in shown() and "Seldom" not in shown())
+        self.assertEqual(len(wait_for_events(server, mail, 4)), 4)
+        # What was told is kept for two days in any case.
+        later(2 * DAY + 7200)
+        until(lambda: f"no address in {payloads()}", lambda: ADDRESS not in payloads())
+        later(3 * DAY + 7200)
+        until(lambda: f"nothing in {server.command('events', 'export')}", lambda: not server.command("events", "export"))
+        self.assertEqual(rest.call(server, "GET", f"/emails/{mail.id}").status, 404)
+        self.assertEqual(lines(server.command("recipient", "export", ADA)), [])
+
+
+class Waiting(Person):
+    def test_what_waits_is_forgotten_too(self):
+        """An endpoint that could not be told of somebody is not told any more, once they are erased."""
+        http = self.receiver()
+        server = self.relay({"webhooks": {"retry": ["2s"] * 5}})
+        hook(server, http.url("/late"))
+        http.steps["/late"] = 500
+        mail = self.send((ADA, GRACE))
+        for one in (ADA, GRACE):
+            self.follow(mail, one)
+        wait_for_events(server, mail, 4, "email.opened", "email.clicked")
+        http.wait("/late", 1)
+        server.command("recipient", "erase", ADA)
+        before = len(http.got("/late"))
+        http.steps.clear()
+        until(lambda: f"those of others {[one.kind for one in http.got('/late')]}",
+              lambda: sum(one.data["to"] == [GRACE] for one in http.got("/late")[before:]) >= 4)
+        later = self.send((GRACE,))
+        until("what comes later", lambda: any(one.data["email_id"] == later.id for one in http.got("/late")))
+        for one in http.got("/late")[before:]:
+            self.assertNotIn(ADA, one.body.decode())
