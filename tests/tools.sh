@@ -55,7 +55,7 @@ mail_software() {
     system_packages "${missing[@]}"
 }
 
-# The SDK for Node, as tests/sdk pins it. Anything of npm's that runs by itself on installing is left out.
+# The SDK for Node and what verifies webhooks, as tests/sdk pins them. Anything of npm's that runs by itself on installing is left out.
 node_packages() {
     { command -v node && command -v npm; } >/dev/null || system_packages nodejs npm || return
     local into=$tools/node file

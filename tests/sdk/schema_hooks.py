@@ -2,11 +2,14 @@
 it would hardly ever come upon a domain name by chance, and all that lies behind one would stay unseen."""
 
 import itertools
+import os
 
 import schemathesis
 
 # Which one it is, and names that nobody has yet.
-BODIES, NAMES = itertools.count(), itertools.count()
+BODIES, NAMES, PATHS = itertools.count(), itertools.count(), itertools.count()
+# Webhooks, and what each of them is told. An event of theirs is easily taken for one of an e-mail, which has ids too.
+WEBHOOKS, TOLD = (os.environ[name].split(",") for name in ("WEBHOOKS", "TOLD"))
 WORDS = {
     "tracking_subdomain": ("links", "Click.mail", "t"), "tls": ("enforced", "OPPORTUNISTIC"), "region": ("eu-west-1",),
     "excluded_recipients": (["ada@example.net", "@example.org"],), "permission": ("sending_access", "full_access"),
@@ -27,3 +30,11 @@ def map_body(context, body):
     if context.operation.path == "/kill-list":
         better |= dict(zip(("type", "value"), KILLS[number // 2 % len(KILLS)]))
     return body | better
+
+
+@schemathesis.hook
+def map_path_parameters(context, path_parameters):
+    number = next(PATHS)
+    if number % 2 or not path_parameters or "event_id" not in path_parameters:
+        return path_parameters
+    return path_parameters | {"id": WEBHOOKS[number % len(WEBHOOKS)], "event_id": TOLD[number % len(TOLD)]}

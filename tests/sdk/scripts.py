@@ -13,13 +13,13 @@ SCRIPTS = pathlib.Path(__file__).resolve().parent / "node"
 class Node:
     """node looks for packages in the folders above a script, so scripts are put beside a link to them."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, scripts=SCRIPTS):
         if not (NODE_MODULES / "resend").is_dir():
             raise AssertionError(f"{NODE_MODULES} has no resend: see node_packages in tests/tools.sh")
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
         (self.folder / "node_modules").symlink_to(NODE_MODULES)
-        for script in SCRIPTS.iterdir():
+        for script in scripts.iterdir():
             shutil.copy(script, self.folder)
 
     def run(self, script, *arguments, base, key, **variables):

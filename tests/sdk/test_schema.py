@@ -1,7 +1,7 @@
 """schemathesis over the API's own description: whatever it asks, no answer is a server error, or one that the
 description does not have, in its status, content type, headers or body.
 
-The server has domains, keys and mail, whose ids are mixed with those that it makes up; the seed is fixed, and so is the
+The server has domains, keys, mail and webhooks, whose ids are mixed with those that it makes up; the seed is fixed, and so is the
 number of requests. The report is read as well, since a run in which nothing ever succeeds would show little.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ground import Ground
 from mail import letter
 from scripts import environment
-from support import run
+from support import run, until
 from web import call
 
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
@@ -29,7 +29,9 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "250"))
 SEED = os.environ.get("SEED", "20261124")
 DEADLINE = 60 + 6 * EXAMPLES
 HOOKS = pathlib.Path(__file__).resolve().with_name("schema_hooks.py")
-DOMAINS, KEYS, MAILS, KILLS = 120, 60, 20, 60
+DOMAINS, KEYS, MAILS, KILLS, WEBHOOKS = 120, 60, 20, 60, 60
+# Nobody is at home there, so nothing comes of what they are told.
+ENDPOINT = {"endpoint": "https://hooks.example.org/", "events": ["email.sent", "email.delivered"]}
 
 
 class Schema(unittest.TestCase):
@@ -56,17 +58,34 @@ class Schema(unittest.TestCase):
 
         def key(number):
             return self.api(201, "POST", "/api-keys", {"name": f"schema {number}"})["id"]
+
         def kill(number):
             return self.api(201, "POST", "/kill-list", {"type": "domain", "value": f"killed{number}.example"})["id"]
+
+        def webhook(_):
+            return self.api(201, "POST", "/webhooks", ENDPOINT)["id"]
+
+        made = {}
         with ThreadPoolExecutor(4) as pool:
-            return {kind: list(pool.map(make, range(count))) for kind, make, count in
-                    (("domains", domain, DOMAINS), ("keys", key, KEYS), ("emails", mail, MAILS), ("kills", kill, KILLS))}
+            for kind, make, count in (("domains", domain, DOMAINS), ("keys", key, KEYS), ("webhooks", webhook, WEBHOOKS),
+                                      ("emails", mail, MAILS), ("kills", kill, KILLS)):
+                made[kind] = list(pool.map(make, range(count)))
+        # All of them are told the same, and it stays listed; one has been tried.
+        path = f"/webhooks/{made['webhooks'][0]}/events"
+
+        def told():
+            return [one["id"] for one in self.api(200, "GET", f"{path}?limit=100")["data"]]
+
+        until("what webhooks are told", lambda: len(told()) == 2 * MAILS)
+        until("an attempt", lambda: any(self.api(200, "GET", f"{path}/{one}/attempts")["data"] for one in told()))
+        return made | {"told": told()}
 
     def configuration(self, ids):
         """What is removed is not asked for elsewhere, so that both go on finding something."""
         dictionaries = {
             "kept_domains": ids["domains"][::2], "lost_domains": ids["domains"][1::2], "kept_keys": ids["keys"][::2],
             "lost_keys": ids["keys"][1::2], "emails": ids["emails"], "kills": ids["kills"],
+            "kept_webhooks": ids["webhooks"][::2], "lost_webhooks": ids["webhooks"][1::2], "told": ids["told"],
         }
         operations = [
             ("GET PATCH POST", "/domains/", {"path.id": "kept_domains"}),
@@ -76,6 +95,9 @@ class Schema(unittest.TestCase):
             ("GET", "/domains$", {"query.after": "kept_domains"}), ("DELETE", "/kill-list/", {"path.id": "kills"}),
             ("POST", "/opt-outs$", {"body.domain_id": "kept_domains"}),
             ("GET DELETE", "/opt-outs$", {"query.domain_id": "kept_domains"}),
+            ("GET PATCH POST", "/webhooks/[^/]*(/signing|$)", {"path.id": "kept_webhooks"}),
+            ("DELETE", "/webhooks/", {"path.id": "lost_webhooks"}),
+            ("GET", "/webhooks/[^/]*/events$", {"path.id": "kept_webhooks", "query.after": "told"}),
         ]
         lines = [f"hooks = {json.dumps(HOOKS.stem)}"]
         for name, values in dictionaries.items():
@@ -104,7 +126,9 @@ class Schema(unittest.TestCase):
 
     def test_answers_are_as_described(self):
         folder = self.ground.folder
-        (folder / "schemathesis.toml").write_text(self.configuration(self.fill()))
+        ids = self.fill()
+        (folder / "schemathesis.toml").write_text(self.configuration(ids))
+        variables = {"PYTHONPATH": str(folder), "WEBHOOKS": ",".join(ids["webhooks"][::2]), "TOLD": ",".join(ids["told"])}
         shutil.copy(HOOKS, folder)
         program = pathlib.Path(sys.executable).with_name("schemathesis")
         ended = run(
@@ -112,7 +136,7 @@ class Schema(unittest.TestCase):
             "--checks", ",".join(CHECKS), "--max-examples", EXAMPLES, "--seed", SEED, "--generation-database",
             "none", "--no-shrink", "--workers", "1", "--request-timeout", "20", "--no-color",
             "--header", f"Authorization: Bearer {self.ground.key}", "--report", "har", "--report-har-path",
-            folder / "report.har", cwd=folder, env=environment() | {"PYTHONPATH": str(folder)}, timeout=DEADLINE,
+            folder / "report.har", cwd=folder, env=environment() | variables, timeout=DEADLINE,
         )
         self.assertEqual(ended.returncode, 0, ended.stdout[-20000:] + ended.stderr[-2000:])
         described = self.api(200, "GET", "/openapi.json")["paths"]
