@@ -23,6 +23,8 @@ pub struct HeaderFacts {
     /// The first mailbox of From (also when it stands in a group). `None` when there is no From, more than one From
     /// (RFC 5322 §3.6 allows one), or none that can be read.
     pub from: Option<Box<str>>,
+    /// The same with its name, decoded (RFC 2047), as people read it: `News <news@example.com>`. At most 300 characters.
+    pub sender: Option<Box<str>>,
     /// The domain of [`Self::from`], which names the sender domain.
     pub from_domain: Option<DomainName>,
     /// Something in the From field may name another domain: a second mailbox, or more than is read here. For who may
@@ -61,7 +63,7 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
             facts.received += 1;
         } else if field.is(head, "From") {
             froms += 1;
-            facts.from = first_mailbox(value);
+            (facts.from, facts.sender) = first_mailbox(value).unzip();
             facts.from_others = field.value.len() > MAX_VALUE || names_others(value);
         } else if field.is(head, "Subject") && facts.subject.is_none() {
             facts.subject = decoded(value);
@@ -83,7 +85,7 @@ pub fn header_facts(message: &[u8]) -> HeaderFacts {
     facts.from_others |= message.len() > head.len() && block.end >= head.len();
     facts.from_domain = facts.from.as_deref().and_then(domain_of);
     if facts.from_domain.is_none() {
-        facts.from = None;
+        (facts.from, facts.sender) = (None, None);
     }
     facts
 }
@@ -103,12 +105,25 @@ pub fn header_needs_utf8(message: &[u8]) -> bool {
     }
 }
 
-fn first_mailbox(value: &[u8]) -> Option<Box<str>> {
+/// The address, and that with its name.
+fn first_mailbox(value: &[u8]) -> Option<(Box<str>, Box<str>)> {
     let line = [value, b"\n"].concat();
     let HeaderValue::Address(addresses) = MessageStream::new(&line).parse_address() else { return None };
     // Not held to the rules of an envelope's address: nothing is sent there.
-    let address = addresses.iter().find_map(|a| a.address())?;
-    (address.len() <= MAX_ADDRESS && !address.chars().any(char::is_control)).then(|| address.into())
+    let (address, name) = addresses.iter().find_map(|a| Some((a.address()?, a.name())))?;
+    if address.len() > MAX_ADDRESS || address.chars().any(char::is_control) {
+        return None;
+    }
+    let name = cut(name.unwrap_or_default().replace(char::is_control, " ").trim(), MAX_SUBJECT);
+    let shown = match &*name {
+        "" => address.into(),
+        // RFC 5322 §3.2.3: what is no atom is quoted.
+        name if name.contains(['"', '\\', '<', '>', '(', ')', '[', ']', ':', ';', '@', ',', '.']) => {
+            format!("\"{}\" <{address}>", name.replace('\\', "\\\\").replace('"', "\\\"")).into()
+        }
+        name => format!("{name} <{address}>").into(),
+    };
+    Some((address.into(), shown))
 }
 
 /// Whether there are two different domains behind an `@`, wherever in the value, but for quoted strings and comments.
@@ -241,6 +256,16 @@ mod tests {
             let facts = header_facts(text.as_bytes());
             let got = facts.from.as_deref().zip(facts.from_domain.as_ref().map(DomainName::as_str));
             assert_eq!(got, *want, "{text}");
+        }
+        let shown = |from: &str| header_facts(format!("From: {from}\r\n\r\n").as_bytes()).sender.map(String::from);
+        for (from, want) in [
+            ("a@example.com", "a@example.com"),
+            ("News <a@example.com>", "News <a@example.com>"),
+            ("\"News, all of it\" <a@example.com>", "\"News, all of it\" <a@example.com>"),
+            ("=?utf-8?q?J=C3=B6=0Aj?= <a@example.com>", "Jö j <a@example.com>"),
+            ("\"b@evil.test\" <a@example.com>", "\"b@evil.test\" <a@example.com>"),
+        ] {
+            assert_eq!(shown(from).as_deref(), Some(want));
         }
     }
 

@@ -227,7 +227,10 @@ impl Sums {
             if !window.contains(&hour) || (domain.is_none() && self.query.domains.is_some()) {
                 continue;
             }
-            let counts = store::counts(store, Scope::Message(*id))?;
+            let mut counts = store::counts(store, Scope::Message(*id))?;
+            if let Some((row, _)) = store::message(store, id)? {
+                counts.add(&row.counts());
+            }
             self.totals.add(&counts);
             self.emails.push(*id);
             let email = if self.query.by_email { self.emails.len() - 1 } else { 0 };

@@ -11,12 +11,12 @@ use super::sums::Sums;
 use super::{COMMIT_EVERY, REOPEN_FIRST, Recorder};
 use crate::event::payload::{Told, Visit};
 use crate::event::{Bursts, Class, Event, Hit, HitFacts, HitKind, HitRef as Part, MachineReason, classify};
-use crate::mail::{Outcome, QueueId, Status};
+use crate::mail::{Address, Outcome, QueueId, Status};
 use crate::rewrite::ReportFacts;
 use crate::spool::{Cursor, MessageHead, Stored};
 use crate::store::{
-    Counter, Delay, HitEntry, HitRef, MessageRow, RecipientRow, Store, StoreError, Write, counted_write, cursor_write,
-    message, message_writes, time_writes,
+    Counter, Delay, ERASED, HitEntry, HitRef, MessageRow, RecipientRow, Store, StoreError, Write, counted_write,
+    cursor_write, message, message_writes, time_writes,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -291,17 +291,18 @@ impl<'a> Fold<'a> {
         let to = known.as_ref().and_then(|known| known.head.envelope.recipients.get(usize::from(hit.recipient)));
         let to = to.map(|recipient| recipient.address.clone());
         let mut entry = None;
+        let keeps_traces = !self.recorder.keeping.load().traces.is_zero();
         match (known, store) {
             (Some(known), Some(store)) => {
-                if to.as_ref().is_some_and(|to| (self.recorder.left_alone)(known.domain(), to)) {
-                    // They do not want to be seen.
+                let is_unseen = |to: &Address| to.as_str() == ERASED || (self.recorder.left_alone)(known.domain(), to);
+                if to.as_ref().is_some_and(is_unseen) {
+                    // They do not want to be seen, or were forgotten.
                     return Ok(None);
                 }
                 let noted = self.people.note(store, known, hit, class, &mut self.sums)?;
                 (class, entry) = (noted.class, noted.entry);
                 if let Some(entry) = entry {
-                    let kept = !self.recorder.keeping.load().traces.is_zero();
-                    let (address, agent) = if kept { (Some(hit.address), &*hit.agent) } else { (None, "") };
+                    let (address, agent) = if keeps_traces { (Some(hit.address), &*hit.agent) } else { (None, "") };
                     let visit = Visit { at: hit.at, address, agent, class: &class };
                     let told = match &hit.kind {
                         HitKind::Open => Told::Opened(visit),
@@ -334,8 +335,8 @@ impl<'a> Fold<'a> {
                 at: hit.at,
                 count: hit.count,
                 class: &class,
-                address: Some(hit.address),
-                agent: &hit.agent,
+                address: Some(hit.address).filter(|_| keeps_traces),
+                agent: if keeps_traces { &hit.agent } else { "" },
             };
             let _ = self.recorder.events.send(Arc::new(Event::of_hit(facts, to.as_ref())));
         }

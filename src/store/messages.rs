@@ -8,8 +8,9 @@
 //! | `d` sender domain, 0, id | nothing |
 //! | `f` id | nothing; the message has a bounced recipient |
 
-use super::{Row, Store, StoreError, Write, chunks, prefix_end};
+use super::{Counter, Counts, Row, Store, StoreError, Write, chunks, prefix_end};
 use crate::mail::{Address, QueueId, Recipient, Status};
+use crate::rewrite::ReportFacts;
 use crate::spool::MessageHead;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -33,6 +34,33 @@ pub struct RecipientRow {
     pub at: u64,
     /// The first time that the copy was put off.
     pub delay: Option<Delay>,
+}
+
+impl MessageRow {
+    /// What the row itself tells in numbers: of hits it knows nothing.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        let copies = |wanted: &dyn Fn(&RecipientRow) -> bool| {
+            i64::try_from(self.recipients.iter().filter(|recipient| wanted(recipient)).count()).unwrap_or(0)
+        };
+        let delivered = copies(&|r| matches!(r.status, Status::Delivered | Status::Relayed));
+        counts.count(Counter::Messages, 1);
+        counts.count(Counter::Sent, copies(&|_| true));
+        counts.count(Counter::Delivered, delivered);
+        let bounced = |transient: bool| {
+            move |r: &RecipientRow| r.status == Status::Bounced && r.reply.starts_with('4') == transient
+        };
+        counts.count(Counter::BouncedPermanent, copies(&bounced(false)));
+        counts.count(Counter::BouncedTransient, copies(&bounced(true)));
+        counts.count(Counter::Delayed, copies(&|r| r.delay.is_some()));
+        counts.count(Counter::Failed, copies(&|r| matches!(r.status, Status::Removed | Status::Suppressed)));
+        if let Some(facts) = self.report.as_deref().and_then(ReportFacts::from_kept) {
+            counts.count(Counter::PixelCopies, if facts.pixel { delivered } else { 0 });
+            counts.count(Counter::LinkCopies, if facts.links > 0 { delivered } else { 0 });
+            counts.count(if facts.untracked.is_none() { Counter::Tracked } else { Counter::Untracked }, 1);
+        }
+        counts
+    }
 }
 
 /// That a copy was put off.
