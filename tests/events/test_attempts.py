@@ -1,4 +1,4 @@
-"""Attempts at endpoints that do not take what they are sent: how often, when, in which order, and what others notice."""
+"""Attempts at endpoints that do not take what they are sent: how often, when, in which order, and who notices."""
 
 import itertools
 import time
@@ -91,7 +91,8 @@ class Attempts(Case):
         faults = {
             "hang": (HANG, 0), "close": (CLOSE, 0), "early": (EARLY, 0), "error": (500, 500), "slow": (Later(4), 200),
             "redirect": (Reply(307, (("Location", target),)), 307), "see": (Reply(303, (("Location", target),)), 303),
-            "endless": (ENDLESS, 200), "long": (Reply(400, body=b"x" * 300_000), 400), "empty": (Reply(204, body=b""), 204),
+            "endless": (ENDLESS, 200), "long": (Reply(400, body=b"x" * 300_000), 400),
+            "empty": (Reply(204, body=b""), 204),
             "lines": (LINES, 0), "drip": (DRIP, 0), "garbage": (GARBAGE, 0),
         }
         hooks = {}

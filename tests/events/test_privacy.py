@@ -1,5 +1,5 @@
-"""What is kept of people: nothing of those who opted out, everything that is theirs when they ask, nothing once they are
-erased, and no more of addresses and agents than the operator wants."""
+"""What is kept of people: nothing of those who opted out, everything that is theirs when they ask, nothing once they
+are erased, and no more of addresses and agents than the operator wants."""
 
 import json
 import subprocess
@@ -91,7 +91,8 @@ class Erasure(Person):
         return lines(self.server.command("recipient", "export", address))
 
     def payloads(self):
-        return [ok(self.server, "GET", f"/webhooks/{self.hook}/events/{one['id']}") for one in told(self.server, self.hook)]
+        return [ok(self.server, "GET", f"/webhooks/{self.hook}/events/{one['id']}")
+                for one in told(self.server, self.hook)]
 
     def everywhere(self):
         """All that is shown of anybody, by where."""
@@ -129,9 +130,9 @@ class Erasure(Person):
         named = {where for where, text in before.items() if ADA in text.lower()}
         self.assertLessEqual({"export", "list", "payloads", "search", f"email {self.hers.id}"}, named)
         totals = ok(self.server, "GET", "/emails/metrics")["totals"]
-        self.assertEqual(json.loads(self.server.command("recipient", "erase", "Ada@example.net", "--json")), {"messages": 2})
+        self.assertEqual(self.server.json("recipient", "erase", "Ada@example.net"), {"messages": 2})
         self.gone()
-        self.assertEqual(json.loads(self.server.command("recipient", "erase", ADA, "--json")), {"messages": 0})
+        self.assertEqual(self.server.json("recipient", "erase", ADA), {"messages": 0})
         # Counts name nobody, and stay.
         self.assertEqual(ok(self.server, "GET", "/emails/metrics")["totals"], totals)
         # Of others nothing is lost.
@@ -248,7 +249,8 @@ class Time(Person):
         later(2 * DAY + 7200)
         until(lambda: f"no address in {payloads()}", lambda: ADDRESS not in payloads())
         later(3 * DAY + 7200)
-        until(lambda: f"nothing in {server.command('events', 'export')}", lambda: not server.command("events", "export"))
+        until(lambda: f"nothing in {server.command('events', 'export')}",
+              lambda: not server.command("events", "export"))
         self.assertEqual(rest.call(server, "GET", f"/emails/{mail.id}").status, 404)
         self.assertEqual(lines(server.command("recipient", "export", ADA)), [])
 

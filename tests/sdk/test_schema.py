@@ -1,8 +1,8 @@
 """schemathesis over the API's own description: whatever it asks, no answer is a server error, or one that the
 description does not have, in its status, content type, headers or body.
 
-The server has domains, keys, mail and webhooks, whose ids are mixed with those that it makes up; the seed is fixed, and so is the
-number of requests. The report is read as well, since a run in which nothing ever succeeds would show little.
+The server has domains, keys, mail and webhooks, whose ids are mixed with those that it makes up; the seed is fixed, and
+so is the number of requests. The report is read as well, since a run in which nothing ever succeeds would show little.
 """
 
 import collections
@@ -67,8 +67,8 @@ class Schema(unittest.TestCase):
 
         made = {}
         with ThreadPoolExecutor(4) as pool:
-            for kind, make, count in (("domains", domain, DOMAINS), ("keys", key, KEYS), ("webhooks", webhook, WEBHOOKS),
-                                      ("emails", mail, MAILS), ("kills", kill, KILLS)):
+            for kind, make, count in (("domains", domain, DOMAINS), ("keys", key, KEYS),
+                                      ("webhooks", webhook, WEBHOOKS), ("emails", mail, MAILS), ("kills", kill, KILLS)):
                 made[kind] = list(pool.map(make, range(count)))
         # All of them are told the same, and it stays listed; one has been tried.
         path = f"/webhooks/{made['webhooks'][0]}/events"
@@ -128,7 +128,8 @@ class Schema(unittest.TestCase):
         folder = self.ground.folder
         ids = self.fill()
         (folder / "schemathesis.toml").write_text(self.configuration(ids))
-        variables = {"PYTHONPATH": str(folder), "WEBHOOKS": ",".join(ids["webhooks"][::2]), "TOLD": ",".join(ids["told"])}
+        variables = {"PYTHONPATH": str(folder), "WEBHOOKS": ",".join(ids["webhooks"][::2]),
+                     "TOLD": ",".join(ids["told"])}
         shutil.copy(HOOKS, folder)
         program = pathlib.Path(sys.executable).with_name("schemathesis")
         ended = run(

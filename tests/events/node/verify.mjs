@@ -20,7 +20,9 @@ function takes(payload, verify) {
 
 const given = JSON.parse(await text(process.stdin));
 const results = given.map(({ payload, id, timestamp, signature, secret }) => [
-  takes(payload, () => resend.webhooks.verify({ payload, headers: { id, timestamp, signature }, webhookSecret: secret })),
+  takes(payload, () => resend.webhooks.verify({
+    payload, headers: { id, timestamp, signature }, webhookSecret: secret,
+  })),
   takes(payload, () => new Webhook(secret).verify(
     payload, { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signature },
   )),

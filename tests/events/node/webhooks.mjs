@@ -23,7 +23,8 @@ if (what === 'create') {
 
 if (what === 'read') {
   const one = await ok(resend.webhooks.get(id));
-  assert.deepEqual([one.object, one.id, one.endpoint, one.events, one.status], ['webhook', id, endpoint, events, 'enabled']);
+  assert.deepEqual([one.object, one.id, one.endpoint, one.events], ['webhook', id, endpoint, events]);
+  assert.equal(one.status, 'enabled');
   assert.ok(one.signing_secret.startsWith('whsec_') && !Number.isNaN(Date.parse(one.created_at)));
   const listed = (await ok(resend.webhooks.list())).data.find((each) => each.id === id);
   assert.deepEqual(Object.keys(listed).sort(), ['created_at', 'endpoint', 'events', 'id', 'status']);
@@ -34,7 +35,8 @@ if (what === 'read') {
   const next = await ok(resend.webhooks.events.list({ webhookId: id, limit: 2, after: told.data[1].id }));
   assert.ok(next.data.every((each) => !told.data.some((other) => other.id === each.id)));
   const shown = await ok(resend.webhooks.events.get({ webhookId: id, eventId: event }));
-  assert.deepEqual([shown.object, shown.id, shown.status, shown.next_attempt_at], ['webhook_event', event, 'success', null]);
+  assert.deepEqual([shown.object, shown.id], ['webhook_event', event]);
+  assert.deepEqual([shown.status, shown.next_attempt_at], ['success', null]);
   assert.equal(shown.payload.type, shown.type);
   const attempts = await ok(resend.webhooks.events.attempts.list({ webhookId: id, eventId: event }));
   assert.deepEqual([attempts.object, attempts.has_more, attempts.data.length], ['list', false, 1]);
