@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// One step in the life of a message.
 #[derive(Serialize, ToSchema)]
-struct EventItem {
+pub(super) struct EventItem {
     id: Uuid,
     /// `email.sent`, `email.delivered`, `email.opened` and their like.
     #[serde(rename = "type")]
@@ -97,7 +97,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id, page
 }
 
 impl EventItem {
-    fn of(event: &Event) -> Self {
+    pub(super) fn of(event: &Event) -> Self {
         Self {
             id: event.uuid(),
             kind: event.kind.name(),

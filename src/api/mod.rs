@@ -17,6 +17,7 @@ mod kills;
 mod metrics;
 mod opt_outs;
 mod prometheus;
+mod recipients;
 mod time;
 mod webhooks;
 
@@ -101,6 +102,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(emails::send_batch))
         .routes(routes!(emails::get))
         .routes(routes!(events::list))
+        .routes(routes!(recipients::export, recipients::erase))
         .routes(routes!(kills::list, kills::add))
         .routes(routes!(kills::delete))
         .routes(routes!(opt_outs::ask, opt_outs::create, opt_outs::delete))

@@ -42,7 +42,7 @@ pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
 
 pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
-pub use recipients::{Forget, recipient_erase, recipient_export};
+pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 
 pub use webhooks::{

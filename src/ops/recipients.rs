@@ -18,7 +18,7 @@ pub struct Forget {
 
 /// One message to a person, with what they did with it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Known {
+pub struct KnownMessage {
     /// Other recipients of it are left out.
     pub message: MessageView,
     pub events: Vec<Event>,
@@ -31,7 +31,7 @@ const MOST: usize = 1_000_000;
 
 /// All that the history holds of one recipient, handed to `tell` message by message, the newest first, until it says
 /// false. Reads the disk.
-pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(Known) -> bool) -> Result<(), OpError> {
+pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(KnownMessage) -> bool) -> Result<(), OpError> {
     let address = parsed(address)?;
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
     for id in store::messages_with(&store, address.as_str(), MOST)? {
@@ -48,7 +48,7 @@ pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(Known) ->
         });
         let mut events = super::events_of(ops, &id)?;
         events.retain(|event| event.recipient.is_none_or(|place| is_they(usize::from(place))));
-        if !tell(Known { message, events }) {
+        if !tell(KnownMessage { message, events }) {
             break;
         }
     }

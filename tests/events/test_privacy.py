@@ -125,6 +125,21 @@ class Erasure(Person):
         self.assertNotIn(ADA, text)
         self.assertEqual(self.export("nobody@example.net"), [])
 
+    def test_over_the_api(self):
+        server, mine = self.server, f"/recipients?email={ADA}"
+        page = ok(server, "GET", f"{mine}&limit=1")
+        self.assertEqual(([one["id"] for one in page["data"]], page["has_more"]), ([self.hers.id], True))
+        rest_of_it = ok(server, "GET", f"{mine}&limit=1&after={self.hers.id}")
+        self.assertEqual(([one["id"] for one in rest_of_it["data"]], rest_of_it["has_more"]), ([self.both.id], False))
+        kinds = sorted(event["type"] for event in rest_of_it["data"][0]["events"])
+        self.assertEqual(kinds, ["email.clicked", "email.delivered", "email.opened", "email.sent"])
+        self.assertEqual(rest.call(server, "GET", "/recipients").status, 422)
+        self.assertEqual(rest.call(server, "DELETE", "/recipients?email=nobody").status, 422)
+        self.assertEqual(ok(server, "DELETE", mine), {"object": "recipient", "deleted": True, "messages": 2})
+        self.gone()
+        self.assertEqual(ok(server, "GET", mine)["data"], [])
+        self.assertEqual(ok(server, "DELETE", mine), {"object": "recipient", "deleted": False, "messages": 0})
+
     def test_erased_is_gone_everywhere(self):
         before = self.everywhere()
         named = {where for where, text in before.items() if ADA in text.lower()}
