@@ -153,3 +153,10 @@ def paths(body):
     if not pixel:
         raise AssertionError(text)
     return links, pixel[1]
+
+
+def whose(event):
+    """The recipient's name and the number of the link; None for the pixel."""
+    link = event.get("link")
+    number = int(link.partition("/p/")[2].partition("?")[0]) if link else None
+    return event["to"].partition("@")[0], number

@@ -3,7 +3,7 @@ import asyncio, time
 from collections import Counter, defaultdict
 
 from common import Client
-from ground import Hits, newsletter, until
+from ground import Hits, newsletter, until, whose
 from web import Web
 
 # Identical hits within so many seconds are one record; between the two it may be one or two, and truth is silent.
@@ -85,8 +85,7 @@ class Play:
         """The table: groups, and what their hits were taken for."""
         seen = defaultdict(list)
         for event in self.server.export():
-            link = int(event["link"].partition("/p/")[2].partition("?")[0]) if "link" in event else None
-            seen[event["to"].partition("@")[0], link, event["address"], event["agent"]].append(event)
+            seen[(*whose(event), event["address"], event["agent"])].append(event)
         table, wrong_reason, self.seen = defaultdict(Counter), Counter(), seen
         for key in (self.truth.keys() | seen.keys()) - self.unsure:
             wanted, found = self.truth.get(key, []), sorted(seen.get(key, []), key=lambda event: event["at"])
