@@ -112,7 +112,7 @@ class Crowd:
             steps.append(Step(chance.uniform(0, 0.3), who, link, address, agent, "GET"))
         self.add(steps, "gateway", "machine", "many-recipients")
 
-    def proxy(self, who, after):
+    def proxy(self, who, start, hasty):
         """An image proxy of the recipient's mail provider."""
         chance = self.chance
         google, yahoo = ([agent for _, reason, agent in self.machines if reason == f"{name}-image-proxy"]
@@ -124,9 +124,9 @@ class Crowd:
             (self.own_address(), APPLE, "apple-mail-privacy"),
         ])
         steps = [Step(0, who, None, address, agent, "GET")]
-        if chance.random() < 0.3:
+        if not hasty and chance.random() < 0.3:
             steps.append(Step(chance.uniform(7, 9), who, None, address, agent, "GET"))
-        self.add(steps, reason, "machine", reason, after)
+        self.add(steps, reason, "machine", reason, start)
 
     # ---- People
 
@@ -145,15 +145,16 @@ class Crowd:
         if kind == "office":
             group, place, program, browser = "office", *self.of_office()
         program = program or chance.choice(self.mail + self.browsers)
+        # Where there is little time, not everybody may take it all.
+        hasty = self.seconds < 60 and (after is not None or chance.random() < 0.6)
         steps = []
         if kind == "proxy":
-            self.proxy(who, start)
+            self.proxy(who, start, hasty)
         else:
             steps.append(Step(0, who, None, place, program, "GET"))
-            for _ in range(chance.choice([0, 0, 1, 2])):
-                if after is None:
-                    steps.append(Step(chance.uniform(7, 9), who, None, place, program, "GET"))
-        for link in chance.sample(range(links), min(links, chance.choice([0, 0, 1, 1, 2, 3]))):
+            for _ in range(0 if hasty else chance.choice([0, 0, 1, 2])):
+                steps.append(Step(chance.uniform(7, 9), who, None, place, program, "GET"))
+        for link in chance.sample(range(links), min(links, chance.choice([0, 1] if hasty else [0, 0, 1, 1, 2, 3]))):
             steps.append(Step(chance.uniform(1.5, 4), who, link, place, browser, "GET"))
         if steps:
             self.add(self.repeated(steps), group, start=start)

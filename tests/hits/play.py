@@ -2,8 +2,7 @@
 import asyncio, time
 from collections import Counter, defaultdict
 
-from common import Client
-from ground import Hits, newsletter, until, whose
+from ground import Client, Hits, newsletter, until, whose
 from web import Web
 
 # Identical hits within so many seconds are one record; between the two it may be one or two, and truth is silent.

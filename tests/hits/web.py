@@ -3,6 +3,9 @@ import asyncio, contextlib, socket, threading, time
 
 from ground import HOST
 
+# Seconds after which the server may close a connection that says nothing.
+IDLE = 5
+
 
 def request(path, address, agent, method="GET"):
     return (f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: {address}\r\n"
@@ -20,15 +23,20 @@ class Web:
     async def hit(self, path, address, agent, method="GET"):
         """The status, and the times before it was asked and after it was answered."""
         connection = await self.free.get()
+        if connection and time.monotonic() - connection[2] > IDLE:
+            connection[1].close()
+            connection = None
         try:
-            connection = connection or await asyncio.open_connection("127.0.0.1", self.port)
-            reader, writer = connection
+            if connection is None:
+                connection = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = connection[:2]
             before = time.time()
             writer.write(request(path, address, agent, method))
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
             length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
             if length and method != "HEAD":
                 await asyncio.wait_for(reader.readexactly(length), 30)
+            connection = reader, writer, time.monotonic()
             return int(head.split(b" ", 2)[1]), before, time.time()
         except BaseException:
             connection = None
