@@ -86,7 +86,7 @@ class Crowd:
 
     def scanned(self, who, links):
         """A scanner, and when it is done."""
-        chance, start = self.chance, self.chance.uniform(0, self.seconds / 5)
+        chance, start = self.chance, self.chance.uniform(0, self.seconds / 8)
         if links > 1 and chance.random() < 0.6:
             # From one address or several; the image as well, or not.
             places = [self.own_address() for _ in range(chance.choice([1, 1, 2]))]
@@ -137,7 +137,7 @@ class Crowd:
         if after is not None:
             # Most come later than what belongs to the scanner; some come while it has hardly gone.
             near = chance.random() < 0.1
-            start = after + (chance.uniform(3, 9) if near else chance.uniform(11, max(12, self.seconds / 2)))
+            start = after + (chance.uniform(3, 9) if near else chance.uniform(11, max(11.5, self.seconds / 2)))
         kind = chance.choices(["nobody", "person", "office", "proxy"], [10, 50, 15, 25])[0]
         if kind == "nobody":
             return
@@ -152,7 +152,7 @@ class Crowd:
             self.proxy(who, start, hasty)
         else:
             steps.append(Step(0, who, None, place, program, "GET"))
-            for _ in range(0 if hasty else chance.choice([0, 0, 1, 2])):
+            for _ in range(0 if hasty else chance.choice([0, 0, 1, 2 if self.seconds >= 60 else 1])):
                 steps.append(Step(chance.uniform(7, 9), who, None, place, program, "GET"))
         for link in chance.sample(range(links), min(links, chance.choice([0, 1] if hasty else [0, 0, 1, 1, 2, 3]))):
             steps.append(Step(chance.uniform(1.5, 4), who, link, place, browser, "GET"))

@@ -31,13 +31,13 @@ def until(what, done, seconds=60, pause=0.05):
 class Hits:
     """A relay with a tracked domain and an API key, and the smarthost behind it."""
 
-    def __init__(self, program, settings=None, data=None):
+    def __init__(self, program, settings=None, data=None, environment=None):
         merged = {head: list(lines) for head, lines in PROXIED.items()}
         for head, lines in (settings or {}).items():
             merged.setdefault(head, []).extend(lines)
         self.sink = Sink(keep=True)
         self.relay = Relay(program, self.sink.port, merged, data)
-        self.relay.start()
+        self.relay.start(environment=environment)
         self.relay.add_domain()
         self.key = self.run("key", "create", "--name", "tests").split()[-1]
 

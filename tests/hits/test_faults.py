@@ -7,7 +7,7 @@ from web import Steady
 
 # Seconds that nobody should wait for a link, on a busy machine.
 PROMPT = 3
-RATE = 200
+RATE = 400
 
 
 class Faults(unittest.TestCase):

@@ -3,6 +3,8 @@ import asyncio, contextlib, socket, threading, time
 
 from ground import HOST
 
+# Of the steady one.
+ADDRESS, AGENT = "198.51.100.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 # Seconds after which the server may close a connection that says nothing.
 IDLE = 5
 
@@ -57,8 +59,8 @@ class Steady:
     when (on the monotonic clock) each path was answered 302 or 200; `others` holds what was answered otherwise, and
     `tried` what was asked at all, with the longest wait for an answer in `slowest`."""
 
-    def __init__(self, port, paths, rate, connections=8, address="198.51.100.7", agent="Mozilla/5.0 (X11) Firefox/140.0"):
-        self.port, self.paths, self.rate, self.address, self.agent = port, iter(paths), rate, address, agent
+    def __init__(self, port, paths, rate, connections=8):
+        self.port, self.paths, self.rate = port, iter(paths), rate
         self.answered, self.others, self.tried, self.slowest = {}, [], set(), 0.0
         self.lock, self.stop, self.number, self.began = threading.Lock(), False, 0, time.monotonic()
         self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(connections)]
@@ -83,7 +85,7 @@ class Steady:
                     connection = socket.create_connection(("127.0.0.1", self.port), 10)
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 began = time.monotonic()
-                connection.sendall(request(path, self.address, self.agent))
+                connection.sendall(request(path, ADDRESS, AGENT))
                 status = self.answer(connection)
                 done = time.monotonic()
                 self.slowest = max(self.slowest, done - began)
