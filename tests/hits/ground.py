@@ -89,14 +89,16 @@ class Hits:
         return [event for event in events if event["type"] in ("email.opened", "email.clicked")]
 
     def api(self, path):
-        """The answer of the API; waits where too much was asked at once."""
+        """The answer of the API; waits where too much was asked at once. `took` says how long this one took."""
         for _ in range(600):
             connection = http.client.HTTPConnection("127.0.0.1", self.relay.api, timeout=60)
             try:
+                began = time.monotonic()
                 headers = {"Authorization": f"Bearer {self.key}", "User-Agent": "tests/1"}
                 connection.request("GET", path, headers=headers)
                 answer = connection.getresponse()
                 body = answer.read()
+                self.took = time.monotonic() - began
             finally:
                 connection.close()
             if answer.status != 429:
