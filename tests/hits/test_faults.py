@@ -116,21 +116,21 @@ class Faults(unittest.TestCase):
 
     def test_a_disk_that_is_nearly_full(self):
         disk = self.disk(128)
-        server = self.server({"[queue]": ['min_free = "4MiB"', 'retry = ["1s"]']}, str(disk.folder / "data"))
+        server = self.server({"[queue]": ['min_free = "32MiB"', 'retry = ["1s"]']}, str(disk.folder / "data"))
         meant = self.tokens(server, 600)
         paths = list(meant)
         self.asked(server, paths[:200])
         until("the first hits in the counts", lambda: server.counted() >= 200)
         server.sink.defer = b"451 4.3.0 later\r\n"
         waiting = server.post("waiting", 1)
-        disk.fill(left=1 << 20)
+        disk.fill(left=16 << 20)
 
         def refused():
             with Client(server.relay.smtp) as client:
                 return client.say(b"MAIL FROM:<news@shop.example.com>\r\n").startswith("452")
 
         until("mail to be refused", refused)
-        # Links lead on, and what cannot be written is counted as lost.
+        # Links lead on, and their hits leave what room there is to the outcomes of mail.
         self.asked(server, paths[200:400])
         until("200 hits to be counted as lost", lambda: server.lost() >= 200, 20)
         self.assertEqual(server.lost(), 200)
