@@ -25,7 +25,7 @@ from web import call
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
           "response_headers_conformance")
 # For each operation and phase; more for a longer run.
-EXAMPLES = int(os.environ.get("EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
 SEED = os.environ.get("SEED", "20261124")
 DEADLINE = 60 + 6 * EXAMPLES
 HOOKS = pathlib.Path(__file__).resolve().with_name("schema_hooks.py")
