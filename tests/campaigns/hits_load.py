@@ -4,9 +4,9 @@
     tests/campaign hits-load [RATE] [SECONDS] [ROUNDS]
 
 First, RATE (2,000) hits a second for SECONDS (60), each with a token of its own. All must be in the events and the
-counts, once. Then wrk follows links as fast as it can over 64 connections, in ROUNDS (3) of five seconds, taking turns with
-nginx's bare `return 302` for the same paths: 8,000 links over and over, so that many hits repeat one, and all of them,
-of which most are records of their own. Of the medians trackpost must reach 0.6 each time, with every redirect in the
+counts, once. Then wrk follows links as fast as it can over 64 connections, in ROUNDS (3) of five seconds, taking turns
+with nginx's bare `return 302` for the same paths: 8,000 links over and over, so that many hits repeat one, and all of
+them, of which most are records of their own. Of the medians trackpost must reach 0.6 each time, with every redirect in the
 counts afterwards. What one answer costs of the processor is printed beside, since wrk shares the machine. Exits 1 if
 anything is wrong.
 """
@@ -144,8 +144,9 @@ def beside_nginx(server, paths, folder, rounds, verdict):
     until("the log to be read to its end", lambda: server.metric("trackpost_log_unread_bytes") == 0, 600, 0.5)
     within(lambda: server.counted() - counted >= followed, 30)
     more = server.counted() - counted - followed
-    print(f"redirects, {len(paths)} links: trackpost {ours:,.0f}/s ({cost:.0f} µs each), nginx {theirs:,.0f}/s ({least:.0f} µs each), "
-          f"{ours / theirs:.2f} of it; {followed} followed, {followed + more} counted {time.monotonic() - began:.1f} s "
+    print(f"redirects, {len(paths)} links: trackpost {ours:,.0f}/s ({cost:.0f} µs each), nginx {theirs:,.0f}/s "
+          f"({least:.0f} µs each), {ours / theirs:.2f} of it; {followed} followed, {followed + more} counted "
+          f"{time.monotonic() - began:.1f} s "
           f"later, {server.lost()} lost", flush=True)
     # What wrk no longer waited for at the end of a round was answered as well.
     verdict.expect(0 <= more <= rounds * CONNECTIONS, f"{followed} followed, {followed + more} counted")
