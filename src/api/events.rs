@@ -68,31 +68,16 @@ const DEFAULT_LIMIT: usize = 100;
     responses((status = 200, body = EventList), Refusals))]
 pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id, page: Page) -> Result<Response, ApiError> {
     let id = QueueId::from_bytes(id.into_bytes());
-    let events = aside(&Arc::clone(&api), move || {
+    let (events, has_more) = aside(&Arc::clone(&api), move || {
         let email = ops::email_show(&api.ops, &id)?;
         let settings = api.ops.settings.snapshot();
         match may_see(&settings, &key, email.message.from_domain.as_deref(), email.message.accepted_at) {
-            true => ops::events_of(&api.ops, &id),
+            true => ops::events_of_page(&api.ops, &id, page.after, page.before, page.limit.unwrap_or(DEFAULT_LIMIT)),
             false => Err(OpError::UnknownMessage(id)),
         }
     })
     .await?;
-    let mut items: Vec<_> = events.iter().rev().map(EventItem::of).collect();
-    let place = |id: Uuid| items.iter().position(|item| item.id == id);
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    let (from, to) = match (page.after, page.before) {
-        (Some(after), _) => (place(after).map_or(items.len(), |place| place + 1), items.len()),
-        (None, Some(before)) => {
-            let end = place(before).unwrap_or(0);
-            (end.saturating_sub(limit), end)
-        }
-        (None, None) => (0, items.len()),
-    };
-    let has_more = match page.before {
-        Some(_) => from > 0,
-        None => to - from > limit,
-    };
-    let data = items.drain(from..to).take(limit).collect();
+    let data = events.iter().map(EventItem::of).collect();
     Ok(json(StatusCode::OK, &EventList { object: "list", has_more, data }))
 }
 

@@ -3,7 +3,8 @@
 //! **A burst.** Scanners follow every link of a copy at once, often from many addresses; people do not. Clicks on all
 //! links of a copy, or on [`MANY_LINKS`] different ones where it has more, within [`BURST_MS`] are a burst; of two links
 //! it takes both within [`PAIR_MS`], and one link alone shows nothing. Of such clicks only those count without which it
-//! would be none, so that a person who clicks shortly before or after a scanner stays one. All that the addresses of a
+//! would be none, and a click on a link that another address has clicked within [`BURST_MS`] before completes only a
+//! burst of its own address, so that a person who clicks shortly before or after a scanner stays one. All that the addresses of a
 //! burst do with that copy from [`AROUND_MS`] before its first click until as long after its last is the machine's.
 //!
 //! **Many recipients.** One address with one agent that opens or clicks copies of [`MANY_COPIES`] recipients within
@@ -125,7 +126,7 @@ impl Bursts {
         let key = (hit.address, self.agents.hash_one(&hit.agent));
         let what = AtPlace { id: hit.id, recipient: hit.recipient, link };
         let group = self.places.put(key, hit.at, what, PLACE_KEPT_MS, |_| ());
-        let found = told(group, many_recipients);
+        let found = newest_of_many(group).unwrap_or_else(|| told(group, many_recipients));
         verdict.add(&MachineReason::ManyRecipients, found, |at, AtPlace { id, recipient, link }| HitRef {
             id,
             recipient,
@@ -163,7 +164,36 @@ fn bursts(seen: &mut [&mut Seen<OnCopy>], needed: usize, within: u64) {
     let last_untold = untold.next_back().unwrap_or(first_untold);
     let click = |one: &&mut Seen<OnCopy>| Some(Click { at: one.at, link: one.what.link?, by: one.what.address });
     let clicks: Vec<_> = seen.iter().filter_map(click).collect();
-    // The shortest runs of clicks on so many links: neither end can be spared.
+    if clicks.len() < needed {
+        return;
+    }
+    let mut marks = |clicks: &[Click]| {
+        for run in runs(clicks, needed, within) {
+            let (begun, ended) = (run[0].at, run[run.len() - 1].at);
+            let (first, last) = (begun.saturating_sub(AROUND_MS), ended.saturating_add(AROUND_MS));
+            if first <= last_untold && first_untold <= last {
+                let whose = first_by_link(run);
+                for one in seen.iter_mut().filter(|one| !one.told && first <= one.at && one.at <= last) {
+                    one.told = whose.contains(&one.what.address);
+                }
+            }
+        }
+    };
+    marks(&clicks);
+    let mut whose: Vec<_> = clicks.iter().map(|click| click.by).collect();
+    whose.sort_unstable();
+    whose.dedup();
+    if whose.len() > 1 {
+        for by in whose {
+            marks(&clicks.iter().filter(|click| click.by == by).copied().collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The shortest runs of clicks on so many links: neither end can be spared, and what completes one is no link that
+/// another address has just clicked.
+fn runs(clicks: &[Click], needed: usize, within: u64) -> Vec<&[Click]> {
+    let mut found = Vec::new();
     let mut links = Links::default();
     let mut start = 0;
     for end in 0..clicks.len() {
@@ -178,15 +208,12 @@ fn bursts(seen: &mut [&mut Seen<OnCopy>], needed: usize, within: u64) {
         if links.0.len() < needed || links.clicks(clicks[end].link) > 1 {
             continue;
         }
-        let run = &clicks[start..=end];
-        let (first, last) = (run[0].at.saturating_sub(AROUND_MS), clicks[end].at.saturating_add(AROUND_MS));
-        if first <= last_untold && first_untold <= last {
-            let whose = first_by_link(run);
-            for one in seen.iter_mut().filter(|one| !one.told && first <= one.at && one.at <= last) {
-                one.told = whose.contains(&one.what.address);
-            }
+        let mut before = clicks[..end].iter().rev().take_while(|one| one.at.saturating_add(BURST_MS) >= clicks[end].at);
+        if !before.any(|one| one.link == clicks[end].link && one.by != clicks[end].by) {
+            found.push(&clicks[start..=end]);
         }
     }
+    found
 }
 
 /// Clicks on each link of a run; no more links than it takes for a burst, and one.
@@ -255,6 +282,34 @@ fn many_recipients(seen: &mut [&mut Seen<AtPlace>]) {
             marked = end + 1;
         }
     }
+}
+
+/// The same for the newest hit alone, where it is the newest in time as well, and so the only one that can show
+/// anything new: most of all hits, and much less work. `None` where it is not.
+fn newest_of_many(group: &mut VecDeque<Seen<AtPlace>>) -> Option<(Vec<(u64, AtPlace)>, bool)> {
+    let newest = group.back()?.at;
+    if group.iter().rev().take(MANY_COPIES).any(|one| one.at > newest) || !group.iter().is_sorted_by_key(|one| one.at) {
+        return None;
+    }
+    let is_in = |one: &Seen<AtPlace>| one.at.saturating_add(MANY_MS) >= newest;
+    let mut copies: Vec<(QueueId, u16)> = Vec::with_capacity(MANY_COPIES);
+    for one in group.iter().rev().take_while(|one| is_in(one)) {
+        if copies.len() < MANY_COPIES && !copies.contains(&one.what.copy()) {
+            copies.push(one.what.copy());
+        }
+    }
+    if copies.len() < MANY_COPIES {
+        return Some((Vec::new(), false));
+    }
+    let mut earlier = Vec::new();
+    for one in group.iter_mut().rev().take_while(|one| is_in(one)).filter(|one| !one.told) {
+        one.told = true;
+        earlier.push((one.at, one.what));
+    }
+    // The first is the newest itself.
+    earlier.remove(0);
+    earlier.reverse();
+    Some((earlier, true))
 }
 
 impl AtPlace {

@@ -4,6 +4,7 @@
 use super::networks::Networks;
 use super::reason::NotAReason;
 use super::{Hit, HitKind, MachineReason};
+use aho_corasick::AhoCorasick;
 use ipnet::{IpNet, Ipv4Net};
 use memchr::memmem::Finder;
 use std::fmt;
@@ -17,6 +18,7 @@ pub const BUILTIN_MACHINES: &str = include_str!("machines.txt");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineList {
     agents: Box<[(Pattern, Rule)]>,
+    within: Within,
     networks: Networks<(Option<Pattern>, Rule)>,
 }
 
@@ -75,20 +77,67 @@ impl MachineList {
                 (None, None) => return Err(MachineListError::Columns { line: index + 1 }),
             }
         }
-        Ok(Self { agents: agents.into(), networks: Networks::new(networks) })
+        Ok(Self { within: Within::new(&agents), agents: agents.into(), networks: Networks::new(networks) })
     }
 
     /// Why `hit` is a machine's, if its agent or address says so.
     pub(super) fn reason(&self, hit: &Hit) -> Option<&MachineReason> {
         let agent = hit.agent.trim().to_ascii_lowercase();
-        let by_agent = self.agents.iter().find(|(pattern, rule)| rule.holds(&hit.kind) && pattern.matches(&agent));
+        let by_agent = self.by_agent(&agent, &hit.kind);
         let by_address = || {
             let asks = |pattern: &Option<Pattern>| pattern.as_ref().is_none_or(|pattern| pattern.matches(&agent));
             self.networks.holding(hit.address).find(|(pattern, rule)| rule.holds(&hit.kind) && asks(pattern))
         };
-        by_agent.map(|(_, rule)| rule).or_else(|| by_address().map(|(_, rule)| rule)).map(|rule| &rule.reason)
+        by_agent.or_else(|| by_address().map(|(_, rule)| rule)).map(|rule| &rule.reason)
     }
 }
+
+impl MachineList {
+    /// The first line whose pattern is in the agent: all that may stand anywhere in it are looked for at once.
+    fn by_agent(&self, agent: &str, kind: &HitKind) -> Option<&Rule> {
+        let holds = |place: &usize| self.agents.get(*place).is_some_and(|(_, rule)| rule.holds(kind));
+        let within = self.within.places(agent).filter(holds).min();
+        let others = self.within.others.iter().copied().filter(holds);
+        let other = others.take_while(|place| within.is_none_or(|within| *place < within));
+        let other = other.into_iter().find(|place| self.agents[*place].0.matches(agent));
+        other.or(within).and_then(|place| self.agents.get(place)).map(|(_, rule)| rule)
+    }
+}
+
+/// All patterns that may stand anywhere, as one automaton. Made of the list, so it says nothing of its own.
+#[derive(Clone, Debug)]
+struct Within {
+    automaton: Option<AhoCorasick>,
+    /// Where each of them stands in the list.
+    places: Box<[usize]>,
+    /// Where the others stand.
+    others: Box<[usize]>,
+}
+
+impl Within {
+    fn new(agents: &[(Pattern, Rule)]) -> Self {
+        let is_within = |place: &usize| matches!(agents[*place].0, Pattern::Within(_));
+        let (places, others): (Vec<usize>, Vec<usize>) = (0..agents.len()).partition(is_within);
+        // One that cannot be built, of a list of gigabytes, leaves the patterns to be tried one by one.
+        match AhoCorasick::new(places.iter().map(|place| agents[*place].0.text())) {
+            Ok(automaton) => Self { automaton: Some(automaton), places: places.into(), others: others.into() },
+            Err(_) => Self { automaton: None, places: Box::default(), others: (0..agents.len()).collect() },
+        }
+    }
+
+    fn places(&self, agent: &str) -> impl Iterator<Item = usize> {
+        let found = self.automaton.iter().flat_map(move |automaton| automaton.find_overlapping_iter(agent));
+        found.filter_map(|found| self.places.get(found.pattern().as_usize()).copied())
+    }
+}
+
+impl PartialEq for Within {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Within {}
 
 impl Rule {
     fn holds(&self, kind: &HitKind) -> bool {

@@ -5,6 +5,7 @@ use crate::event::{Event, HitFacts};
 use crate::mail::{Outcome, QueueId, Status};
 use crate::store::{self, Counter, Found, HitEntry, MessageRow, Scope, Store};
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// Whether a message was opened or clicked at all, by whomever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,53 @@ pub fn events_of(ops: &Ops, id: &QueueId) -> Result<Vec<Event>, OpError> {
             None => Err(OpError::UnknownMessage(*id)),
         },
     }
+}
+
+/// Up to `limit` of the events of one message, the newest first, after or before the one with this id, and whether
+/// there are more. Reads the disk.
+pub fn events_of_page(
+    ops: &Ops,
+    id: &QueueId,
+    after: Option<Uuid>,
+    before: Option<Uuid>,
+    limit: usize,
+) -> Result<(Vec<Event>, bool), OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let Some((row, _)) = store::message(&store, id)? else {
+        let events = events_of(ops, id)?;
+        return Ok((events, false));
+    };
+    // Only what is asked for is made into events: a message to a thousand people may have a hundred thousand.
+    let mut own = Vec::new();
+    of_message(id, &row, &mut own);
+    let seen = store::seen_by_all(&store, id)?;
+    let mut order: Vec<(u64, Step<'_>)> = own.iter().map(|event| (event.at, Step::Own(event))).collect();
+    for (recipient, seen, _) in &seen {
+        order.extend(seen.entries.iter().map(|entry| (entry.at, Step::Hit(*recipient, entry))));
+    }
+    order.sort_by_key(|(at, _)| *at);
+    order.reverse();
+    let event = |step: &Step<'_>| match step {
+        Step::Own(event) => (*event).clone(),
+        Step::Hit(recipient, entry) => of_entry(id, *recipient, entry, Some(&row)),
+    };
+    let place = |wanted: Uuid| order.iter().position(|(_, step)| event(step).uuid() == wanted);
+    let (from, to) = match (after, before) {
+        (Some(after), _) => (place(after).map_or(order.len(), |place| place + 1), order.len()),
+        (None, Some(before)) => {
+            let end = place(before).unwrap_or(0);
+            (end.saturating_sub(limit), end)
+        }
+        (None, None) => (0, order.len()),
+    };
+    let more = if before.is_some() { from > 0 } else { to - from > limit };
+    Ok((order[from..to].iter().take(limit).map(|(_, step)| event(step)).collect(), more))
+}
+
+/// What an event is made of.
+enum Step<'a> {
+    Own(&'a Event),
+    Hit(u16, &'a HitEntry),
 }
 
 /// The events of up to `messages` messages accepted after `last`, message by message, and the last of them; `None`

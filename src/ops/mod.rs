@@ -30,7 +30,7 @@ pub use domains::{
     domain_update, domain_verify, tracking_switch,
 };
 pub use emails::{Email, Range, email_list, email_show};
-pub use events::{Interest, events_of, events_page, events_tail};
+pub use events::{Interest, events_of, events_of_page, events_page, events_tail};
 pub use figures::{CONTRACT, Figure, OURS, Value};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};

@@ -230,9 +230,10 @@ impl Log {
 
     /// Appends an entry; the future resolves once it is durable. It is written whether or not the future is awaited.
     ///
-    /// Entries are written in the order of the calls. Messages are refused with `Full` while [`Log::is_full`].
+    /// Entries are written in the order of the calls. Messages and hits are refused with `Full` while [`Log::is_full`]:
+    /// what space is left is for what becomes of the mail that was accepted.
     pub fn append(&self, entry: Entry) -> Durable {
-        if matches!(entry, Entry::Message { .. }) && self.is_full() {
+        if matches!(entry, Entry::Message { .. } | Entry::Hits(_)) && self.is_full() {
             return Durable::refused(AppendError::Full);
         }
         let (answer, durable) = oneshot::channel();

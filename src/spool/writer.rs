@@ -240,9 +240,9 @@ impl Drop for Writer {
 
 /// Messages that came before it was known that the disk is full must not use up what is left for outcomes.
 fn refuse_messages(batch: &mut Vec<Item>) {
-    let is_message =
-        |item: &mut Item| matches!(item.want, Want::Now(_)) && matches!(item.record.effect, Effect::Message { .. });
-    for message in batch.extract_if(.., is_message) {
+    let takes_space = |effect: &Effect| matches!(effect, Effect::Message { .. } | Effect::Hits(_));
+    let is_refused = |item: &mut Item| matches!(item.want, Want::Now(_)) && takes_space(&item.record.effect);
+    for message in batch.extract_if(.., is_refused) {
         if let Want::Now(answer) = message.want {
             let _ = answer.send(Err(AppendError::Full));
         }

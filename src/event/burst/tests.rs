@@ -211,16 +211,31 @@ fn memory_is_bounded() {
     assert_eq!((bursts.copies.order.len(), bursts.copies.groups.len(), bursts.places.groups.len()), (1, 1, 1));
 }
 
-/// The rule in its plainest form: every run of the clicks in order of time, of which neither end can be spared.
+/// The rule in its plainest form: every run, of which neither end can be spared and whose last link no other address
+/// has just clicked, of the clicks in order of time, and of those of each address by itself.
 fn bursts_by_looking_at_all(hits: &[Hit], total: Option<u16>) -> Vec<bool> {
+    let mut clicks: Vec<_> = hits.iter().filter(|hit| reference(hit).link.is_some()).collect();
+    clicks.sort_by_key(|hit| hit.at);
+    let mut groups = vec![clicks.clone()];
+    for by in hits.iter().map(|hit| hit.address).collect::<std::collections::BTreeSet<_>>() {
+        groups.push(clicks.iter().filter(|hit| hit.address == by).copied().collect());
+    }
+    let mut machine = vec![false; hits.len()];
+    for group in groups {
+        let found = bursts_among(&group, hits, total);
+        machine.iter_mut().zip(found).for_each(|(machine, found)| *machine |= found);
+    }
+    machine
+}
+
+fn bursts_among(clicks: &[&Hit], hits: &[Hit], total: Option<u16>) -> Vec<bool> {
     let (needed, within) = match total {
         Some(0 | 1) => return vec![false; hits.len()],
         Some(2) => (2, 1_000),
         Some(n) => (usize::from(n).min(8), 10_000),
         None => (8, 10_000),
     };
-    let mut clicks: Vec<_> = hits.iter().filter_map(|hit| Some((hit.at, reference(hit).link?, hit.address))).collect();
-    clicks.sort_by_key(|(at, ..)| *at);
+    let clicks: Vec<_> = clicks.iter().filter_map(|hit| Some((hit.at, reference(hit).link?, hit.address))).collect();
     let mut machine = vec![false; hits.len()];
     let different = |run: &[(u64, u16, IpAddr)]| {
         run.iter().map(|(_, link, _)| link).collect::<std::collections::HashSet<_>>().len()
@@ -229,7 +244,9 @@ fn bursts_by_looking_at_all(hits: &[Hit], total: Option<u16>) -> Vec<bool> {
         for end in start..clicks.len() {
             let run = &clicks[start..=end];
             let spared = different(&run[1..]) >= needed || different(&run[..run.len() - 1]) >= needed;
-            if different(run) < needed || spared || clicks[end].0 - clicks[start].0 > within {
+            let (at, link, by) = clicks[end];
+            let known = clicks[..end].iter().any(|one| one.1 == link && one.2 != by && one.0 + 10_000 >= at);
+            if different(run) < needed || spared || known || clicks[end].0 - clicks[start].0 > within {
                 continue;
             }
             let first = |n: usize| run[..n].iter().all(|(_, link, _)| *link != run[n].1);
