@@ -64,6 +64,7 @@ fn erase(file: &Path, address: String, json: bool) -> ExitCode {
     ask(file, &Request::RecipientErase(address), |answer| match (json, answer.as_u64()) {
         (true, _) => print_json(&json!({ "messages": answer })),
         (false, Some(0)) => println!("nothing was kept of {who}"),
+        (false, Some(1)) => println!("{who} is forgotten in 1 message"),
         (false, count) => println!("{who} is forgotten in {} messages", count.unwrap_or(0)),
     })
 }

@@ -38,7 +38,7 @@ pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(KnownMess
         let Some((row, _)) = store::message(&store, &id)? else { continue };
         let is_they = |place: usize| {
             let recipient = row.head.envelope.recipients.get(place);
-            recipient.is_some_and(|r| r.address.as_str().eq_ignore_ascii_case(address.as_str()))
+            recipient.is_some_and(|r| r.address.as_str().to_lowercase() == address.as_str().to_lowercase())
         };
         let mut message = mail::stored(&id, &row);
         let mut place = 0;
@@ -62,11 +62,9 @@ pub async fn recipient_erase(ops: &Ops, address: &str) -> Result<usize, OpError>
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
     let mut erased = 0;
     loop {
-        // The rows that were found by are gone afterwards, so this ends.
+        // The rows that were found by are gone afterwards, so this ends: with a turn for what webhooks were told, which
+        // may name somebody of whom nothing else is left.
         let messages = store::messages_with(&store, address.as_str(), STEP)?;
-        if messages.is_empty() {
-            return Ok(erased);
-        }
         let (answer, done) = oneshot::channel();
         let forget = Forget { address: address.as_str().into(), messages, answer };
         ops.forget.send(forget).await.map_err(|_| OpError::NoHistory)?;

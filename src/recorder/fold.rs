@@ -44,6 +44,8 @@ pub(super) struct Fold<'a> {
     pub people: People,
     bursts: Bursts,
     sums: Sums,
+    /// Counts how often the view was opened.
+    pub opening: u64,
     /// When the view was made.
     made_at: u64,
     /// Webhooks have something to send once that is written.
@@ -76,6 +78,7 @@ impl<'a> Fold<'a> {
             people: People::default(),
             bursts: Bursts::default(),
             sums: Sums::default(),
+            opening: 0,
             made_at: 0,
             told: false,
             writes: Vec::new(),
@@ -99,6 +102,7 @@ impl<'a> Fold<'a> {
         match opened.await {
             Ok(Ok((store, cursor, counted, made_at))) => {
                 self.forget();
+                self.opening += 1;
                 self.recorder.store.store(Some(Arc::new(store)));
                 (self.cursor, self.counted, self.made_at) = (cursor, counted, made_at);
             }
@@ -275,8 +279,9 @@ impl<'a> Fold<'a> {
 
     fn hit(&mut self, store: Option<&Store>, hit: &Hit, news: &mut News) -> Result<Option<HitRef>, StoreError> {
         let known = self.messages.find(&hit.id, store)?;
-        let delivered = known.as_ref().map_or(0, |known| known.delivered_at(hit.recipient, hit.at));
-        let mut class = classify(hit, Some(delivered), &self.recorder.machines.load());
+        // Without a word of its delivery it cannot be judged by the time since.
+        let delivered = known.as_ref().map(|known| known.delivered_at(hit.recipient, hit.at)).filter(|at| *at > 0);
+        let mut class = classify(hit, delivered, &self.recorder.machines.load());
         let links =
             known.as_ref().and_then(|known| known.facts).map(|facts| u16::try_from(facts.links).unwrap_or(u16::MAX));
         let verdict = match (&hit.kind, &class) {
@@ -319,7 +324,8 @@ impl<'a> Fold<'a> {
                     (HitKind::Open, Class::Machine(_)) => Counter::OpensMachine,
                     (HitKind::Open, _) => Counter::OpensHuman,
                     (HitKind::Click { .. }, Class::Machine(_)) => Counter::ClicksMachine,
-                    (HitKind::Click { .. }, _) => Counter::ClicksHuman,
+                    (HitKind::Click { .. }, Class::Human) => Counter::ClicksHuman,
+                    (HitKind::Click { .. }, Class::Unknown(_)) => Counter::ClicksUnknown,
                 };
                 self.sums.add_for(None, hit.at, counter, i64::from(hit.count));
             }

@@ -124,14 +124,19 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
                 (Some(_), true) => LOOK_EVERY,
                 (Some(_), false) => COMMIT_EVERY,
             };
+            // What somebody wants forgotten is only received here: this future may be dropped at any moment.
+            let mut wanted = None;
             let _ = tokio::time::timeout(pause, async {
                 tokio::select! {
                     () = recorder.log.wait_for(fold.cursor) => {}
                     _ = stop.changed() => {}
-                    Some(forget) = asked.recv() => fold.forget_recipient(forget).await,
+                    Some(forget) = asked.recv() => wanted = Some(forget),
                 }
             })
             .await;
+            if let Some(forget) = wanted {
+                fold.forget_recipient(forget).await;
+            }
             // A little more may come with it; folding many records at once costs less.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -6,7 +6,7 @@
 use super::fold::Fold;
 use crate::mail::QueueId;
 use crate::ops::Forget;
-use crate::store::{self, HitRef, Store, StoreError, Write};
+use crate::store::{self, Counter, HitRef, Scope, Store, StoreError, Write};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MESSAGES: usize = 100;
 const ROWS: usize = 500;
 /// Counts are walked through this often: they go by the hour.
+/// Hits are gone through from the first on this often.
+const ALL_AGAIN: Duration = Duration::from_hours(24);
 const WALK: Duration = Duration::from_hours(6);
 
 #[derive(Default)]
@@ -26,8 +28,12 @@ pub(super) struct Sweep {
     walked: Option<Instant>,
     /// Where hits that still have their addresses begin.
     traces: Vec<u8>,
-    /// What is older goes for its size, and how large the view was when that was decided.
-    cut: (u64, u64),
+    /// What is older goes for its size, and how large the view was when that was decided; `None` until it was read.
+    cut: Option<(u64, u64)>,
+    /// Which opening of the store this has begun with.
+    opening: u64,
+    /// When hits were last gone through from the first on.
+    stripped: Option<Instant>,
 }
 
 impl Sweep {
@@ -54,10 +60,14 @@ impl Sweep {
         now: u64,
         out: &mut Vec<Write>,
     ) -> Result<bool, StoreError> {
+        if self.opening != fold.opening {
+            // What was not written when the store was shut has to be done again.
+            *self = Self { next: self.next, opening: fold.opening, ..Self::default() };
+        }
         let keeping = **fold.recorder.keeping.load();
         let before = |time: Duration| now.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        self.look_at_size(store, keeping.size, now)?;
-        let old = before(keeping.all).max(self.cut.0);
+        let cut = self.look_at_size(fold, store, keeping.size, now)?;
+        let old = before(keeping.all).max(cut);
         let ids = store::message_ids(store, None, Some(QueueId::new(old, [0; 10])), None, MESSAGES, false)?;
         for id in &ids {
             forget_message(fold, store, id, out)?;
@@ -66,7 +76,7 @@ impl Sweep {
         out.extend(times.iter().cloned().map(Write::Delete));
         // What a turn has forgotten need not be looked at for its addresses.
         let stripped = ids.is_empty() && times.is_empty() && self.strip(fold, store, before(keeping.traces))?;
-        let (gone, deliveries) = store::expired_deliveries(store, before(delivered(&keeping)).max(self.cut.0), ROWS)?;
+        let (gone, deliveries) = store::expired_deliveries(store, before(delivered(&keeping)).max(cut), ROWS)?;
         out.extend(gone);
         let walking = self.walk_counts(store, store::hour_of(old), out)?;
         Ok(ids.len() == MESSAGES || times.len() == ROWS || deliveries == ROWS || stripped || walking)
@@ -74,8 +84,10 @@ impl Sweep {
 
     /// Takes addresses and agents from hits before `before`. True when there are more.
     fn strip(&mut self, fold: &mut Fold<'_>, store: &Store, before: u64) -> Result<bool, StoreError> {
-        if self.traces.is_empty() {
-            self.traces = store::stripped(store)?;
+        if self.stripped.is_none_or(|at| at.elapsed() > ALL_AGAIN) {
+            // From the first on once a day, for hits that came with an older time than others before them.
+            let from_first = self.stripped.replace(Instant::now()).is_some();
+            self.traces = if from_first { Vec::new() } else { store::stripped(store)? };
         }
         let (hits, next) = store::hits_between(store, &self.traces, before, ROWS)?;
         let people: BTreeSet<_> = hits.iter().map(|HitRef { id, recipient, .. }| (*id, *recipient)).collect();
@@ -104,27 +116,42 @@ impl Sweep {
         Ok(self.counts.is_some())
     }
 
-    /// Decides what has to go where the view takes too much of the disk: a tenth of the time that it covers. sled
-    /// uses the space again and hardly gives any back, so that the next time is when it has grown further.
-    fn look_at_size(&mut self, store: &Store, most: u64, now: u64) -> Result<(), StoreError> {
-        let size = store.size()?;
-        if size <= most.max(self.cut.1.saturating_add(self.cut.1 / 50)) {
-            return Ok(());
-        }
-        let Some(oldest) = store::message_ids(store, None, None, None, 1, false)?.first().map(QueueId::unix_ms) else {
-            return Ok(());
+    /// Before when everything has to go, where the view takes too much of the disk: the oldest tenth of its messages,
+    /// in whole hours. sled uses the space again and hardly gives any back, so that the next time is when it has grown
+    /// further, also after a restart.
+    fn look_at_size(&mut self, fold: &mut Fold<'_>, store: &Store, most: u64, now: u64) -> Result<u64, StoreError> {
+        let (mut cut, at_size) = match self.cut {
+            Some(cut) => cut,
+            None => store::cut(store)?,
         };
-        self.cut = (oldest + now.saturating_sub(oldest) / 10, size);
-        tracing::warn!(size, most, "the history takes too much of the disk: its oldest tenth is forgotten");
-        metrics::counter!("trackpost_history_cut_total").increment(1);
-        Ok(())
+        let size = store.size()?;
+        if size > most.max(at_size.saturating_add(at_size / 50)) {
+            // The hours up to which a tenth of the messages came.
+            let hours = store::counts_by_hour(store, Scope::All, 0..store::hour_of(now))?;
+            let messages = |counts: &store::Counts| counts.get(Counter::Messages);
+            let tenth = hours.iter().map(|(_, counts)| messages(counts)).sum::<u64>() / 10;
+            let mut seen = 0;
+            let until = hours.iter().find(|(_, counts)| {
+                seen += messages(counts);
+                seen > tenth
+            });
+            if let Some((hour, _)) = until {
+                cut = cut.max(u64::from(*hour) * 3_600_000);
+                tracing::warn!(size, most, "the history takes too much of the disk: its oldest tenth is forgotten");
+                metrics::counter!("trackpost_history_cut_total").increment(1);
+            }
+            fold.with_counts(store::cut_write(cut, size));
+            self.cut = Some((cut, size));
+        } else {
+            self.cut = Some((cut, at_size));
+        }
+        Ok(cut)
     }
 }
 
 /// How long deliveries to webhooks are kept: their payloads tell who opened and clicked, and retries go on for a day.
 fn delivered(keeping: &super::Keeping) -> Duration {
-    let traces = if keeping.traces.is_zero() { keeping.all } else { keeping.traces };
-    traces.min(keeping.all).max(Duration::from_hours(48))
+    keeping.traces.min(keeping.all).max(Duration::from_hours(48))
 }
 
 fn forget_message(fold: &mut Fold<'_>, store: &Store, id: &QueueId, out: &mut Vec<Write>) -> Result<(), StoreError> {
@@ -177,7 +204,7 @@ impl Fold<'_> {
         out: &mut Vec<Write>,
     ) -> Result<bool, StoreError> {
         let Some((row, chunks)) = store::message(store, id)? else { return Ok(false) };
-        let is_they = |r: &crate::mail::Recipient| r.address.as_str().eq_ignore_ascii_case(address);
+        let is_they = |r: &crate::mail::Recipient| r.address.as_str().to_lowercase() == address.to_lowercase();
         let places: Vec<u16> =
             (0u16..).zip(&row.head.envelope.recipients).filter(|(_, r)| is_they(r)).map(|(place, _)| place).collect();
         for place in &places {

@@ -302,3 +302,23 @@ async fn a_burst_makes_machines_of_those_before_it() {
     let (seen, _) = store::seen(&store, &id(1), 0).unwrap().unwrap();
     assert!(seen.entries.iter().all(|entry| entry.class.reason().as_deref() == Some("burst")), "{seen:?}");
 }
+
+#[tokio::test]
+async fn what_takes_too_much_of_the_disk_loses_its_oldest_tenth_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(Options::new(dir.path())).unwrap();
+    for hour in 0..40 {
+        let at = DELIVERED + hour * 3_600_000;
+        let mut head = head(hour, 1);
+        Arc::make_mut(&mut head).accepted_at = at;
+        append(&log, Entry::Message { id: QueueId::new(at, [1; 10]), head, body: vec!["hello".into()] }).await;
+    }
+    drop(folded(dir.path(), &log, FOREVER, nothing).await);
+    let a_turn = async |_: &mpsc::Sender<Forget>| tokio::time::sleep(Duration::from_millis(500)).await;
+    for start in 0..3 {
+        let store = folded(dir.path(), &log, Keeping { size: 1, ..FOREVER }, a_turn).await;
+        let ids = store::message_ids(&store, None, None, None, 99, false).unwrap();
+        assert_eq!(ids.len(), 36, "start {start}");
+        assert!(ids[0].unix_ms() > DELIVERED + 3 * 3_600_000);
+    }
+}

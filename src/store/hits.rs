@@ -234,6 +234,19 @@ pub fn stripped_write(place: &[u8]) -> Write {
     Write::Put(STRIPPED_KEY.to_vec(), place.to_vec())
 }
 
+const CUT_KEY: &[u8] = b"\0cut";
+
+/// Before when (milliseconds since 1970) everything was forgotten for its size, and how large the view was then.
+pub fn cut(store: &Store) -> Result<(u64, u64), StoreError> {
+    let kept = store.get(CUT_KEY)?;
+    kept.map_or(Ok((0, 0)), |bytes| postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed))
+}
+
+/// The write that says so.
+pub fn cut_write(before: u64, size: u64) -> Write {
+    Write::Put(CUT_KEY.to_vec(), postcard::to_stdvec(&(before, size)).expect("two integers always serialise"))
+}
+
 fn prefix(id: &QueueId, recipient: u16) -> Vec<u8> {
     [b"h", &id.as_bytes()[..], &recipient.to_be_bytes()].concat()
 }

@@ -108,6 +108,12 @@ pub fn recipient_erased(id: &QueueId, mut row: MessageRow, chunks: usize, places
             state.delay.iter_mut().for_each(|delay| delay.reply = Box::default());
         }
     }
+    // What is left belongs to nobody then, and may name them: their address in a link, their name in the subject.
+    if row.head.envelope.recipients.iter().all(|recipient| recipient.address.as_str() == ERASED) {
+        row.report = None;
+        let head = Arc::make_mut(&mut row.head);
+        (head.subject, head.tags) = (Box::default(), Vec::new());
+    }
     message_writes(id, &row, chunks, out);
 }
 

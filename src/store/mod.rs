@@ -22,8 +22,8 @@ pub use deliveries::{
     expired_deliveries, foreign_deliveries, forget_deliveries, repair_deliveries, replay_write, settled_writes,
 };
 pub use hits::{
-    Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, forget_seen, hits_between, latest_hits, seen, seen_by_all,
-    seen_writes, stripped, stripped_write, time_writes, times_before,
+    Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, cut, cut_write, forget_seen, hits_between, latest_hits, seen,
+    seen_by_all, seen_writes, stripped, stripped_write, time_writes, times_before,
 };
 pub use messages::{
     Delay, ERASED, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,

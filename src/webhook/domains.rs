@@ -25,9 +25,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Tells of changes until `stop`.
 pub async fn run(ops: Arc<Ops>, mut stop: watch::Receiver<bool>) {
     let mut changes = ops.settings.changes();
+    // Deliveries sort by it where the log stands still, so it never goes back.
+    let mut number = 0;
     loop {
+        number = (clock::unix_ms() as u32).max(number);
         let done = match ops.store.load_full() {
-            Some(store) => tell(&ops, &store).await,
+            Some(store) => tell(&ops, &store, &mut number).await,
             None => Err(StoreError::Closed),
         };
         let is_done = done.is_ok();
@@ -53,23 +56,22 @@ pub async fn run(ops: Arc<Ops>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Compares all domains with what was told of them.
-async fn tell(ops: &Ops, store: &Store) -> Result<(), StoreError> {
+async fn tell(ops: &Ops, store: &Store, number: &mut u32) -> Result<(), StoreError> {
     let mut told: BTreeMap<Uuid, ToldDomain> = told_domains(store)?.into_iter().collect();
     let (now, made_at, place) = (clock::unix_ms(), store.made_at()?, store.cursor()?);
     let settings = ops.settings.snapshot();
     let mut writes = Vec::new();
-    let mut number = now as u32;
     let mut note = |id: Uuid, kind: Option<&'static str>, data: &Value, out: &mut Vec<Write>| {
         let Some(kind) = kind else { return };
         let (event, body) = (payload::domain_event_id(id, kind, now), payload::domain_payload(kind, data, now));
         for webhook in settings.webhooks_for(kind, About::Domain(id), now) {
-            number = number.wrapping_add(1);
+            *number = number.wrapping_add(1);
             let new = NewDelivery {
                 webhook,
                 id: &event,
                 kind,
                 created_at: now,
-                order: Order::new(place, number),
+                order: Order::new(place, *number),
                 email: None,
                 recipient: None,
                 payload: &body,
