@@ -3,12 +3,14 @@ are erased, and no more of addresses and agents than the operator wants."""
 
 import json
 import subprocess
+import threading
+import time
 
 import paths  # noqa: F401, I001
 import rest
 from base import Case, events, hook, lines, ok, side_by_side, told, wait_for_events
 from case import DAY
-from letters import FIREFOX, PAGES, hit
+from letters import FIREFOX, PAGES, hit, submit
 from relay import program
 from support import until
 
@@ -268,6 +270,35 @@ class Time(Person):
               lambda: not server.command("events", "export"))
         self.assertEqual(rest.call(server, "GET", f"/emails/{mail.id}").status, 404)
         self.assertEqual(lines(server.command("recipient", "export", ADA)), [])
+
+
+class Busy(Person):
+    def test_mail_that_goes_on_cuts_no_erasure_short(self):
+        """What is to be forgotten takes its time, and new mail has the recorder look up every quarter of a second."""
+        http = self.receiver()
+        server = self.relay()
+        hooks = [hook(server, http.url("/hook"))[0] for _ in range(8)]
+        mails = [submit(server, (ADA,)) for _ in range(40)]
+        until("all in the history", lambda: len(lines(server.command("recipient", "export", ADA))) == len(mails))
+        until("all told", lambda: all(len(told(server, one)) >= 2 * len(mails) for one in hooks))
+        ended = threading.Event()
+
+        def go_on():
+            while not ended.wait(0.2):
+                submit(server, (GRACE,))
+
+        going = threading.Thread(target=go_on)
+        going.start()
+        try:
+            time.sleep(1)
+            self.assertEqual(server.json("recipient", "erase", ADA), {"messages": len(mails)})
+        finally:
+            ended.set()
+            going.join()
+        for one in hooks:
+            for event in told(server, one):
+                shown = ok(server, "GET", f"/webhooks/{one}/events/{event['id']}")
+                self.assertNotIn(ADA, json.dumps(shown))
 
 
 class Waiting(Person):
