@@ -277,8 +277,8 @@ class Busy(Person):
         """What is to be forgotten takes its time, and new mail has the recorder look up every quarter of a second."""
         http = self.receiver()
         server = self.relay()
-        hooks = [hook(server, http.url("/hook"))[0] for _ in range(8)]
-        mails = [submit(server, (ADA,)) for _ in range(40)]
+        hooks = [hook(server, http.url("/hook"))[0] for _ in range(20)]
+        mails = [submit(server, (ADA,)) for _ in range(45)]
         until("all in the history", lambda: len(lines(server.command("recipient", "export", ADA))) == len(mails))
         until("all told", lambda: all(len(told(server, one)) >= 2 * len(mails) for one in hooks))
         ended = threading.Event()
