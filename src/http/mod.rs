@@ -29,6 +29,15 @@ pub type Request = http::Request<hyper::body::Incoming>;
 /// An answer; its body is whole.
 pub type Response = http::Response<Full<Bytes>>;
 
+/// The reason at the bottom of an error, which is the one that says something: clients wrap it several times.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 /// Answers the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, client: Client) -> impl Future<Output = Response> + Send;

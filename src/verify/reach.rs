@@ -4,13 +4,12 @@
 use super::dns::Dns;
 use crate::clock;
 use crate::domain::Browser;
-use crate::http::{PROBE_PATH, is_public};
+use crate::http::{PROBE_PATH, innermost, is_public};
 use crate::mail::DomainName;
 use crate::token::Signer;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::redirect::Policy;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,10 +48,10 @@ async fn fetch(dns: &Dns, host: &DomainName, port: u16, signer: &Signer, allow_p
         .user_agent(concat!("trackpost/", env!("CARGO_PKG_VERSION")))
         .resolve_to_addrs(host.as_str(), &addresses)
         .build()
-        .map_err(|e| reason(&e))?;
+        .map_err(|e| innermost(&e))?;
     let nonce = URL_SAFE_NO_PAD.encode(clock::random::<18>());
     let url = format!("https://{host}:{port}{PROBE_PATH}{nonce}");
-    let mut response = client.get(url).send().await.map_err(|e| reason(&e))?;
+    let mut response = client.get(url).send().await.map_err(|e| innermost(&e))?;
     let status = response.status();
     if status.is_redirection() {
         return Err("it redirects elsewhere".to_owned());
@@ -61,7 +60,7 @@ async fn fetch(dns: &Dns, host: &DomainName, port: u16, signer: &Signer, allow_p
         return Err(format!("it answers {status}"));
     }
     let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| reason(&e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| innermost(&e))? {
         answer.extend_from_slice(&chunk);
         if answer.len() > MAX_ANSWER {
             break;
@@ -71,13 +70,4 @@ async fn fetch(dns: &Dns, host: &DomainName, port: u16, signer: &Signer, allow_p
         true => Ok(()),
         false => Err("what answers there is not this relay, or is not told which host was asked for".to_owned()),
     }
-}
-
-/// The innermost reason, which is the one that says something.
-fn reason(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -4,6 +4,7 @@
 //! connection goes to one of these very addresses. So a name that leads elsewhere at the next question leads nowhere.
 
 use crate::domain::is_public;
+use crate::http::innermost;
 use crate::settings::Webhook;
 use crate::store::{Attempt, Delivery, MAX_RESPONSE};
 use hickory_resolver::TokioResolver;
@@ -12,7 +13,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -177,11 +177,7 @@ fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer in {} s", PATIENCE.as_secs());
     }
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+    innermost(error)
 }
 
 #[cfg(test)]
