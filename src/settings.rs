@@ -1,6 +1,6 @@
 //! What the operator and the customers decided: sender domains, API keys, webhooks, switches, the kill list, opt-outs. A
-//! snapshot in memory, folded from the log's Setting records; a change is a new record, and is in force when the log has it on
-//! disk.
+//! snapshot in memory, folded from the log's Setting records; a change is a new record, and is in force when the log
+//! has it on disk.
 //!
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.

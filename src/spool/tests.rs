@@ -1,4 +1,6 @@
 //! The log as a whole, on real files: what goes in comes out, through crashes, damage, full disks and compaction.
+//!
+//! One long file, since all of it plays on the same few helpers, which say what a log is given and what it must give back.
 
 use super::disk::{Faults, Op};
 use super::segment::{self, DATA, Start, VERSION};

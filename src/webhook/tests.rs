@@ -1,4 +1,6 @@
 //! Endpoints of every kind, played by a receiver on this machine.
+//!
+//! One long file, since all of it plays on one `Place`: a relay without its listeners, and a `Receiver` that misbehaves.
 
 use super::*;
 use crate::clock;
