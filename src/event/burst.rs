@@ -112,7 +112,7 @@ impl Bursts {
             links.remove(gone);
         });
         let Some((needed, within)) = needed(self.links.get(&key).copied()) else { return };
-        let found = told(group, |seen| bursts(seen, needed, within));
+        let found = told(group, |seen| bursts(seen, hit.at, needed, within));
         verdict.add(&MachineReason::Burst, found, |at, OnCopy { link, address }| HitRef {
             id: hit.id,
             recipient: hit.recipient,
@@ -157,11 +157,10 @@ fn needed(total_links: Option<u16>) -> Option<(usize, u64)> {
     }
 }
 
-/// Marks what belongs to a burst among the hits on one copy, in order of time.
-fn bursts(seen: &mut [&mut Seen<OnCopy>], needed: usize, within: u64) {
-    let mut untold = seen.iter().filter(|one| !one.told).map(|one| one.at);
-    let Some(first_untold) = untold.next() else { return };
-    let last_untold = untold.next_back().unwrap_or(first_untold);
+/// Marks what belongs to a burst among the hits on one copy, in order of time. Only bursts that the hit of `at` can have
+/// made, or that it lies in, are looked at: the others were judged when more was known, and what spoke against them may
+/// be forgotten by now.
+fn bursts(seen: &mut [&mut Seen<OnCopy>], at: u64, needed: usize, within: u64) {
     let click = |one: &&mut Seen<OnCopy>| Some(Click { at: one.at, link: one.what.link?, by: one.what.address });
     let clicks: Vec<_> = seen.iter().filter_map(click).collect();
     if clicks.len() < needed {
@@ -171,7 +170,7 @@ fn bursts(seen: &mut [&mut Seen<OnCopy>], needed: usize, within: u64) {
         for run in runs(clicks, needed, within) {
             let (begun, ended) = (run[0].at, run[run.len() - 1].at);
             let (first, last) = (begun.saturating_sub(AROUND_MS), ended.saturating_add(AROUND_MS));
-            if first <= last_untold && first_untold <= last {
+            if first <= at && at <= last {
                 let whose = first_by_link(run);
                 for one in seen.iter_mut().filter(|one| !one.told && first <= one.at && one.at <= last) {
                     one.told = whose.contains(&one.what.address);

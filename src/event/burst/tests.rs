@@ -149,6 +149,23 @@ fn scanners_are() {
 }
 
 #[test]
+fn what_speaks_for_a_person_is_not_forgotten_too_soon() {
+    let (s, p) = (SCANNER, PERSON);
+    // The person's click is on a link that the other has just clicked. That one is forgotten when the last open comes.
+    check(
+        "a pair, and opens long after it",
+        Some(2),
+        &[
+            (Some(0), 0, s, false),
+            (Some(1), 2_700, s, false),
+            (Some(0), 3_100, p, false),
+            (None, 12_000, s, false),
+            (None, 30_001, s, false),
+        ],
+    );
+}
+
+#[test]
 fn each_recipient_has_bursts_of_their_own() {
     let hits: Vec<_> = (0..3).map(|n| hit(1, n, Some(n), 1_000, SCANNER)).collect();
     assert_eq!(judged(&hits, Some(3), &MachineReason::Burst), [false; 3]);
