@@ -122,6 +122,7 @@ pub mod ops;
 pub mod acme;
 pub mod admin;
 pub mod api;
+pub mod dashboard;
 pub mod http;
 pub mod inbound;
 pub mod intake;

@@ -5,18 +5,14 @@ use super::caller::Full;
 use super::error::{ApiError, ErrorBody, Kind, Refusals, json};
 use super::input::{Id, Page, PageQuery};
 use super::time::iso;
-use crate::domain::SenderDomain;
 use crate::mail::QueueId;
 use crate::ops::{self, Email, OpError, Range};
 use crate::rewrite::Report;
-use crate::settings::{ApiKey, Snapshot};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -83,8 +79,6 @@ pub struct EmailList {
     data: Vec<EmailItem>,
 }
 
-/// How long an answer waits for the history to be open.
-const HISTORY_PATIENCE: Duration = Duration::from_secs(3);
 /// Entries of a page where nobody asks for a number.
 const DEFAULT_LIMIT: usize = 20;
 
@@ -104,7 +98,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
             _ => None,
         };
         ops::email_list(&api.ops, range, only.as_deref(), |head| {
-            may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at)
+            ops::may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at)
         })
     })
     .await?;
@@ -118,15 +112,7 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
     responses((status = 200, body = EmailBody), Refusals))]
 pub async fn get(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id) -> Result<Response, ApiError> {
     let id = QueueId::from_bytes(id.into_bytes());
-    let email = aside(&Arc::clone(&api), move || {
-        let email = ops::email_show(&api.ops, &id)?;
-        let settings = api.ops.settings.snapshot();
-        match may_see(&settings, &key, email.message.from_domain.as_deref(), email.message.accepted_at) {
-            true => Ok(email),
-            false => Err(OpError::UnknownMessage(id)),
-        }
-    })
-    .await?;
+    let email = aside(&Arc::clone(&api), move || ops::email_of(&api.ops, &key, &id)).await?;
     Ok(json(StatusCode::OK, &EmailBody::of(email)))
 }
 
@@ -151,29 +137,12 @@ fn refuse_to_send() -> Response {
     response
 }
 
-/// A key that is tied to domains sees their mail alone, while they are there; not what somebody else sent before the
-/// domain was added, under the same name.
-pub(super) fn may_see(settings: &Snapshot, key: &ApiKey, from: Option<&str>, accepted_at: u64) -> bool {
-    let own = |domain: &SenderDomain| {
-        Some(domain.name.as_str()) == from && key.reaches(domain) && accepted_at >= domain.created_at
-    };
-    key.domains.is_empty() || key.domains.iter().filter_map(|tie| settings.domains.get(&tie.name)).any(own)
-}
-
-/// Runs what reads the disk where it keeps nobody waiting. The history opens some moments after the server has.
+/// Runs what reads the disk where it keeps nobody waiting.
 pub(super) async fn aside<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce() -> Result<T, OpError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let end = Instant::now() + HISTORY_PATIENCE;
-    while api.ops.store.load().is_none() && Instant::now() < end {
-        tokio::time::sleep(HISTORY_PATIENCE / 100).await;
-    }
-    let _turn = api.history.acquire().await;
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::new(Kind::Internal, "An unexpected error occurred.")),
-    }
+    Ok(ops::aside(&api.ops, work).await?)
 }
 
 impl EmailItem {

@@ -2,13 +2,13 @@
 
 use super::Api;
 use super::caller::Full;
-use super::emails::{aside, may_see};
+use super::emails::aside;
 use super::error::{ApiError, Refusals, json};
 use super::input::{Id, Page, PageQuery};
 use super::time::iso;
 use crate::event::Event;
 use crate::mail::QueueId;
-use crate::ops::{self, OpError};
+use crate::ops;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -69,12 +69,8 @@ const DEFAULT_LIMIT: usize = 100;
 pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, Id(id): Id, page: Page) -> Result<Response, ApiError> {
     let id = QueueId::from_bytes(id.into_bytes());
     let (events, has_more) = aside(&Arc::clone(&api), move || {
-        let email = ops::email_show(&api.ops, &id)?;
-        let settings = api.ops.settings.snapshot();
-        match may_see(&settings, &key, email.message.from_domain.as_deref(), email.message.accepted_at) {
-            true => ops::events_of_page(&api.ops, &id, page.after, page.before, page.limit.unwrap_or(DEFAULT_LIMIT)),
-            false => Err(OpError::UnknownMessage(id)),
-        }
+        ops::email_of(&api.ops, &key, &id)?;
+        ops::events_of_page(&api.ops, &id, page.after, page.before, page.limit.unwrap_or(DEFAULT_LIMIT))
     })
     .await?;
     let data = events.iter().map(EventItem::of).collect();

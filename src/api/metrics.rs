@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::caller::Full;
-use super::emails::{aside, may_see};
+use super::emails::aside;
 use super::error::{ApiError, Kind, Refusals, json};
 use super::input::uuid;
 use crate::clock;
@@ -159,7 +159,8 @@ pub async fn get(
     };
     let reader = Arc::clone(&api);
     let found =
-        aside(&api, move || ops::metrics(&reader.ops, query, |from, at| may_see(&settings, &key, from, at))).await?;
+        aside(&api, move || ops::metrics(&reader.ops, query, |from, at| ops::may_see(&settings, &key, from, at)))
+            .await?;
     Ok(json(StatusCode::OK, &asked.answer(found)))
 }
 

@@ -50,16 +50,12 @@ use utoipa_axum::routes;
 const BODIES: BodyLimits = BodyLimits { whole: 1024 * 1024, small: 16 * 1024, time: Duration::from_secs(20) };
 /// Bodies that are not small, at once.
 const LARGE_BODIES: usize = 32;
-/// Of the history, at once.
-const READERS: usize = 4;
 
 /// What the routes work on.
 pub struct Api {
     pub ops: Arc<Ops>,
     meters: Meters,
     limiter: Option<Limiter>,
-    /// Turns at reading the history, which can take long: others want the disk as well.
-    history: Semaphore,
     /// Made once.
     description: Bytes,
 }
@@ -124,13 +120,7 @@ impl Served {
             caller::describe_limits(&mut openapi);
         }
         let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
-        let api = Arc::new(Api {
-            history: Semaphore::new(READERS),
-            ops,
-            meters,
-            limiter: limit.map(Limiter::new),
-            description,
-        });
+        let api = Arc::new(Api { ops, meters, limiter: limit.map(Limiter::new), description });
         let router = router
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))

@@ -9,6 +9,7 @@ mod domains;
 mod emails;
 mod events;
 mod figures;
+mod history;
 mod keys;
 mod kills;
 mod mail;
@@ -32,6 +33,7 @@ pub use domains::{
 pub use emails::{Email, Range, email_list, email_show};
 pub use events::{Interest, events_of, events_of_page, events_page, events_tail};
 pub use figures::{CONTRACT, Figure, OURS, Value};
+pub use history::{READERS, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
 pub use mail::{
@@ -84,6 +86,8 @@ pub struct Ops {
     pub terms: ArcSwap<Terms>,
     /// To whom recipients are named that are to be forgotten.
     pub forget: tokio::sync::mpsc::Sender<Forget>,
+    /// Turns at reading the history; so many at once as [`READERS`].
+    pub readers: tokio::sync::Semaphore,
     /// The next look at DNS takes nothing from what earlier ones left in the resolver's cache.
     pub forget_dns: AtomicBool,
 }

@@ -1,6 +1,7 @@
 //! All the wiring: parts are brought up in order, each is told when to stop, and they are awaited in the order in
 //! which mail flows through them, so that what was accepted is delivered or safe in the log.
 
+mod front;
 mod listen;
 mod offline;
 mod online;
@@ -16,6 +17,7 @@ use crate::admin;
 use crate::api;
 use crate::clock;
 use crate::config::Config;
+use crate::dashboard;
 use crate::event::{Event, Hit};
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
@@ -34,6 +36,7 @@ use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
 use crate::webhook::{self, Poster, Webhooks};
 use arc_swap::ArcSwap;
+use front::ApiFront;
 use listen::bind;
 use reload::Reloaded;
 use std::fmt;
@@ -237,6 +240,7 @@ pub async fn serve_until(
         webhooks: webhook_news,
         terms: ArcSwap::from_pointee(parts::terms_of_domains(&config)),
         forget,
+        readers: tokio::sync::Semaphore::new(crate::ops::READERS),
         forget_dns: AtomicBool::new(false),
     });
     if let Some(hosts) = &certificates {
@@ -291,14 +295,17 @@ pub async fn serve_until(
     let before = http::Fronts { trusted_proxies: config.api.trusted_proxies.clone().into(), ..http::Fronts::default() };
     let stop = accepting.clone();
     fronts.spawn(parts::keep_meters(meters.clone(), accepting.clone()));
-    let api = Arc::new(api::Served::new(Arc::clone(&ops), meters, NonZeroU32::new(config.api.rate_limit)));
+    let front = Arc::new(ApiFront {
+        api: api::Served::new(Arc::clone(&ops), meters, NonZeroU32::new(config.api.rate_limit)),
+        dashboard: dashboard::Served::new(Arc::clone(&ops), parts::is_reached_by_tls(&config)),
+    });
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;
     if let Some(tls) = api_tls.clone() {
         let stop = accepting.clone();
         fronts.spawn(async move { tls.follow(stop).await });
     }
-    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, before, api, stop).await });
+    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, before, front, stop).await });
     if let Some(hosts) = certificates {
         parts::keep_certificates(&config, &ops, hosts, challenges, &mut fronts, accepting.clone())?;
     }

@@ -88,6 +88,11 @@ pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
     files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
 }
 
+/// Whether browsers reach the dashboard over TLS, ours or that of a proxy.
+pub fn is_reached_by_tls(config: &Config) -> bool {
+    config.api.certificate.is_some() || config.api.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+}
+
 /// Removes what a crash has left of the DKIM keys of domains that are gone. To be asked only where no setting was lost:
 /// a domain that could not be read still needs its keys.
 pub fn sweep_dkim(keys: &DkimKeys, settings: &Snapshot) {

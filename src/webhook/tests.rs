@@ -209,6 +209,7 @@ impl Place {
             forget: tokio::sync::mpsc::channel(1).0,
             privacy: Arc::new(crate::privacy::PrivacyKey::new(&[7; 32])),
             terms: ArcSwap::from_pointee(terms),
+            readers: tokio::sync::Semaphore::new(crate::ops::READERS),
             forget_dns: AtomicBool::new(false),
         });
         let taken = intake::Rules { reject_unknown: false, max_messages: 9 };

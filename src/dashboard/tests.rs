@@ -1,0 +1,1 @@
+//! Who gets in, and which forms are taken.
