@@ -6,7 +6,7 @@ use super::form::{Asked, Form, Named};
 use super::frame::{Confirm, Frame, Operator, Section, Signed, page, page_again};
 use super::here::Here;
 use super::webhooks::names;
-use super::words::{cut, sentence};
+use super::words::{quoted, sentence};
 use super::{Dashboard, filters, sign_in};
 use crate::ops::{self, NewKey, OpError};
 use crate::settings::{ApiKey, Permission};
@@ -157,7 +157,7 @@ pub async fn renamed(
 ) -> Result<Response, Error> {
     let name = form.text("name").to_owned();
     match ops::key_rename(&dashboard.ops, id, name.clone()).await {
-        Ok(()) => Ok(dashboard.done(&signed, LIST, format!("The key is called {} now.", cut(&name, 50)))),
+        Ok(()) => Ok(dashboard.done(&signed, LIST, format!("The key is called {} now.", quoted(&name, 50)))),
         Err(e @ OpError::BadKeyName) => page_again(&Rename {
             frame: dashboard.frame(&signed, Section::ApiKeys, "Rename API key"),
             id,
@@ -197,7 +197,11 @@ pub async fn delete(
     if id == signed.key.id {
         return Ok(Redirect::to(sign_in::PATH).into_response());
     }
-    Ok(dashboard.done(&signed, LIST, format!("Deleted: the key {} is good for nothing any more.", cut(&gone.name, 50))))
+    Ok(dashboard.done(
+        &signed,
+        LIST,
+        format!("Deleted: the key {} is good for nothing any more.", quoted(&gone.name, 50)),
+    ))
 }
 
 fn key(dashboard: &Dashboard, id: Uuid) -> Result<ApiKey, Error> {
@@ -209,8 +213,8 @@ fn signs_in_as_operator(key: &ApiKey) -> bool {
 }
 
 fn consequences(key: &ApiKey, mine: bool, is_last: bool) -> Vec<String> {
-    let name = cut(&key.name, 50);
-    let mut all = vec![format!("Applications that send mail with {name} are refused from now on.")];
+    let name = quoted(&key.name, 50);
+    let mut all = vec![format!("Applications that send mail with the key {name} are refused from now on.")];
     if key.permission == Permission::FullAccess {
         all.push(
             "Requests to the API with it are refused as well, and whoever is signed in here with it is signed out."

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::form::{Asked, Named};
 use super::frame::{Confirm, Frame, Operator, Section, page};
 use super::queue::{LIST, Next, but, waits};
-use super::words::{counted, cut};
+use super::words::{counted, quoted};
 use super::{Dashboard, filters};
 use crate::clock;
 use crate::mail::QueueId;
@@ -107,8 +107,8 @@ pub async fn confirm(
     page(&Confirm {
         frame: dashboard.frame(&signed, Section::Queue, "Remove this message from the queue?"),
         consequences: vec![
-            format!("“{}”, from {}.", cut(&message.head.subject, 200), cut(&message.head.from, 200)),
-            format!("{open} still waiting: nothing is sent to them any more, and it cannot be brought back."),
+            format!("The message is {}, from {}.", quoted(&message.head.subject, 200), quoted(&message.head.from, 200)),
+            format!("Still waiting: {open}. Nothing more is sent to them, and the message cannot be brought back."),
             "Its sender is told nothing. Webhooks are told email.failed.".to_owned(),
             "Whoever has it already keeps it, and its links go on redirecting.".to_owned(),
         ],

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::form::{Asked, Named};
 use super::frame::{Frame, Section, Signed, page};
 use super::webhooks::{LIST, Shown, earlier_until, names, own};
-use super::words::{away, sentence};
+use super::words::{away, sentence, turns};
 use super::{Dashboard, filters};
 use crate::clock;
 use crate::mail::QueueId;
@@ -234,7 +234,7 @@ fn push_string(chars: &mut impl Iterator<Item = char>, text: &mut String) {
     text.push('"');
     while let Some(c) = chars.next() {
         match c {
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            _ if turns(c) => {
                 let _ = write!(text, "\\u{:04x}", u32::from(c));
                 continue;
             }

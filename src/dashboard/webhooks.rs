@@ -5,7 +5,7 @@ use super::error::Error;
 use super::form::{Asked, Form, Named};
 use super::frame::{Confirm, Frame, Section, Signed, page, page_again};
 use super::here::Here;
-use super::words::{cut, sentence, time};
+use super::words::{quoted, sentence, time};
 use super::{Dashboard, filters};
 use crate::clock;
 use crate::event::payload::EVENT_NAMES;
@@ -173,7 +173,7 @@ pub async fn confirm_rotate(
 ) -> Result<Response, Error> {
     let webhook = own(&dashboard, &signed, id)?;
     let mut consequences = vec![
-        format!("Requests to {} are signed with a new secret, at once.", cut(&webhook.endpoint, 300)),
+        format!("Requests to {} are signed with a new secret, at once.", quoted(&webhook.endpoint, 300)),
         "For 24 hours they are signed with the present one as well: give the receiver the new one within that time."
             .to_owned(),
     ];
@@ -211,7 +211,7 @@ pub async fn confirm_delete(
     page(&Confirm {
         frame: dashboard.frame(&signed, Section::Webhooks, "Delete this webhook?"),
         consequences: vec![
-            format!("{} is told nothing any more.", cut(&webhook.endpoint, 300)),
+            format!("{} is told nothing any more.", quoted(&webhook.endpoint, 300)),
             "Events that still wait for it are not sent, and what it was told is forgotten, with every attempt."
                 .to_owned(),
             "To stop it for a while only, edit it and take the mark off Enabled.".to_owned(),
@@ -229,7 +229,7 @@ pub async fn delete(
 ) -> Result<Response, Error> {
     let webhook = own(&dashboard, &signed, id)?;
     ops::webhook_delete(&dashboard.ops, &signed.key, id).await?;
-    Ok(dashboard.done(&signed, LIST, format!("Deleted: {} is told nothing any more.", cut(&webhook.endpoint, 200))))
+    Ok(dashboard.done(&signed, LIST, format!("Deleted: {} is told nothing any more.", quoted(&webhook.endpoint, 200))))
 }
 
 /// The endpoint of this id, where the key reaches it.

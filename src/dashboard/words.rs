@@ -88,6 +88,17 @@ pub fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// A value within a sentence: in quotes, cut, and so that it turns the direction of no word around it.
+pub fn quoted(text: &str, most: usize) -> String {
+    let text: String = cut(text, most).chars().filter(|c| !turns(*c)).collect();
+    format!("“\u{2068}{text}\u{2069}”")
+}
+
+/// Whether a character is there only to turn the direction of text (Unicode's Bidi_Control).
+pub fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A message of the program as a sentence: a capital letter and a period.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
@@ -107,6 +118,7 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("äbcd\r\n", 3), "äbc…");
         assert_eq!(cut("a\r\nb", 9), "a  b");
+        assert_eq!(quoted("a\u{2069}\u{202e}bc\nd", 6), "“\u{2068}abc …\u{2069}”");
         assert_eq!(sentence("\"x\" is no URL"), "\"x\" is no URL.");
         assert_eq!((sentence("done."), sentence("")), ("Done.".into(), String::new()));
         for (share, text) in
