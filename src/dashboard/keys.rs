@@ -246,7 +246,7 @@ fn permission(text: &str) -> Option<Permission> {
 /// Names as boxes bring them, one each, or as they are typed, with commas or spaces between.
 fn typed_domains(form: &Form) -> Vec<String> {
     let apart = |text: &str| text.split([',', ' ', '\t', ';']).map(str::trim).map(str::to_owned).collect::<Vec<_>>();
-    form.all("domains").flat_map(apart).filter(|name| !name.is_empty()).collect()
+    form.all("domains[]").chain(form.all("domains")).flat_map(apart).filter(|name| !name.is_empty()).collect()
 }
 
 impl New {
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn domains_are_chosen_or_typed() {
         let domains = |text: &str| typed_domains(&Form::read(text.as_bytes()));
-        assert_eq!(domains("domains=a.example.com&domains=b.example.com"), ["a.example.com", "b.example.com"]);
+        assert_eq!(domains("domains[]=a.example.com&domains[]=b.example.com"), ["a.example.com", "b.example.com"]);
         assert_eq!(
             domains("domains=+a.example.com,b.example.com%3B++c.example.com%09,"),
             ["a.example.com", "b.example.com", "c.example.com"]

@@ -344,7 +344,7 @@ async fn signing_in_leads_to_our_pages_alone() {
 }
 
 const HOOK: [(&str, &str); 3] =
-    [("endpoint", "https://hooks.example.com/mail"), ("events", "email.opened"), ("enabled", "yes")];
+    [("endpoint", "https://hooks.example.com/mail"), ("events[]", "email.opened"), ("enabled", "yes")];
 
 #[tokio::test]
 async fn forms_of_other_sites_and_without_the_token_change_nothing() {
@@ -411,7 +411,7 @@ async fn what_was_typed_outlasts_a_session() {
     assert!(place.get("/dashboard/queue", &ended).await.leads_to_sign_in("/dashboard/queue"));
 
     let long = format!("https://hooks.example.com/{}?a=\"<b>'&c={}", "x".repeat(10_000), "\u{202e}");
-    let typed = [("endpoint", &*long), ("events", "email.opened"), ("events", "email.clicked"), ("enabled", "yes")];
+    let typed = [("endpoint", &*long), ("events[]", "email.opened"), ("events[]", "email.clicked"), ("enabled", "yes")];
     let asked = place.post("/dashboard/webhooks/new", &ended, &typed).await;
     assert_eq!(asked.status, StatusCode::FORBIDDEN);
     assert!(asked.text.contains("what you typed is kept") && !asked.text.contains(&ended.csrf));

@@ -256,7 +256,7 @@ pub fn names(domains: &[Tie]) -> String {
 }
 
 fn typed(form: &Form) -> (String, Vec<String>, bool) {
-    let events = form.all("events").map(str::to_owned).collect();
+    let events = form.all("events[]").map(str::to_owned).collect();
     (form.text("endpoint").to_owned(), events, form.has("enabled"))
 }
 

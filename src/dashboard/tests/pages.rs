@@ -95,19 +95,19 @@ async fn a_webhook_from_its_making_to_its_end() {
     );
 
     for (fields, wrong) in [
-        (&[("endpoint", "ftp://example.com"), ("events", "email.sent")][..], "does not begin with https://"),
-        (&[("endpoint", "https://127.0.0.1/"), ("events", "email.sent")], "leads to a private address"),
+        (&[("endpoint", "ftp://example.com"), ("events[]", "email.sent")][..], "does not begin with https://"),
+        (&[("endpoint", "https://127.0.0.1/"), ("events[]", "email.sent")], "leads to a private address"),
         (&[("endpoint", "https://hooks.example.com/")], "Mark at least one event."),
-        (&[("endpoint", " "), ("events", "email.sent")], "Give the address"),
-        (&[("endpoint", EVIL), ("events", "email.sent"), ("events", EVIL)], "is no URL"),
+        (&[("endpoint", " "), ("events[]", "email.sent")], "Give the address"),
+        (&[("endpoint", EVIL), ("events[]", "email.sent"), ("events[]", EVIL)], "is no URL"),
     ] {
         let again = place.post("/dashboard/webhooks/new", &browser, fields).await;
         assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(again.text.contains(wrong), "{wrong}: {}", again.text);
         // All that was typed is there again.
         assert_eq!(again.between("id=\"endpoint\" name=\"endpoint\" value=\"", "\""), escaped(fields[0].1));
-        let checked = fields.contains(&("events", "email.sent"));
-        assert_eq!(again.text.contains("name=\"events\" value=\"email.sent\" checked"), checked);
+        let checked = fields.contains(&("events[]", "email.sent"));
+        assert_eq!(again.text.contains("name=\"events[]\" value=\"email.sent\" checked"), checked);
         assert!(!again.text.contains("name=\"enabled\" value=\"yes\" checked"));
     }
 
@@ -121,7 +121,7 @@ async fn a_webhook_from_its_making_to_its_end() {
 
     let form = place.get(&format!("{path}/edit"), &browser).await.text;
     assert!(form.contains("value=\"email.opened\" checked") && !form.contains("value=\"email.sent\" checked"));
-    let fields = [("endpoint", "https://other.example.com/"), ("events", "email.sent"), ("events", "email.opened")];
+    let fields = [("endpoint", "https://other.example.com/"), ("events[]", "email.sent"), ("events[]", "email.opened")];
     let saved = place.post(&format!("{path}/edit"), &browser, &fields).await;
     assert_eq!((saved.status, saved.location()), (StatusCode::SEE_OTHER, &*path));
     let webhook = place.webhook(id);
@@ -236,14 +236,14 @@ async fn an_api_key_from_its_making_to_its_end() {
             &[("name", EVIL), ("permission", "sending_access"), ("domains", "none.example.com")],
             "There is no sender domain",
         ),
-        (&[("name", "shop"), ("permission", "full_access"), ("domains", EVIL)], "domains-wrong"),
+        (&[("name", "shop"), ("permission", "full_access"), ("domains[]", EVIL)], "domains-wrong"),
     ] {
         let again = place.post("/dashboard/api-keys/new", &browser, fields).await;
         assert_eq!((again.status, count()), (StatusCode::UNPROCESSABLE_ENTITY, 1), "{wrong}");
         assert!(again.text.contains(wrong) && !again.text.contains("re_"), "{wrong}: {}", again.text);
         assert_eq!(again.between("id=\"name\" name=\"name\" value=\"", "\""), escaped(fields[0].1));
     }
-    let fields = [("name", EVIL), ("permission", "full_access"), ("domains", "b\u{fc}cher.example"), ("csrf", "x")];
+    let fields = [("name", EVIL), ("permission", "full_access"), ("domains[]", "b\u{fc}cher.example"), ("csrf", "x")];
     let made = place.post("/dashboard/api-keys/new", &browser, &fields).await;
     assert_eq!((made.status, count()), (StatusCode::OK, 2));
     let token = made.between("<code data-copy=\"the key\">", "<").to_owned();
@@ -288,7 +288,7 @@ async fn domains_of_a_key_are_chosen_while_there_are_few_and_else_typed() {
     for n in 0..50 {
         place.domain(&format!("{n}.example.com")).await;
     }
-    assert_eq!(form().await.matches("type=\"checkbox\" name=\"domains\"").count(), 50);
+    assert_eq!(form().await.matches("type=\"checkbox\" name=\"domains[]\"").count(), 50);
     place.domain("last.example.com").await;
     assert!(form().await.contains("<input id=\"domains\" name=\"domains\""));
     let fields = [("name", "x"), ("permission", "sending_access"), ("domains", "1.example.com, LAST.example.com")];
