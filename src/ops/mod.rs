@@ -1,5 +1,5 @@
-//! One function per change of state, and per look at it, for whoever asks: the command line's socket now, the API
-//! and the dashboard later. Rules are the core's; this module puts them together with the settings, the log, the
+//! One function per change of state, and per look at it, for whoever asks: the command line's socket, the API,
+//! the dashboard. Rules are the core's; this module puts them together with the settings, the log, the
 //! queue and the view.
 
 mod certificates;
