@@ -8,7 +8,7 @@ use super::frame::Signed;
 use super::{Dashboard, Visitor, sign_in};
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::header::{HeaderMap, ORIGIN};
+use http::header::{HOST, HeaderMap, ORIGIN};
 use http::request::Parts;
 use subtle::ConstantTimeEq;
 use url::Url;
@@ -108,9 +108,16 @@ fn is_from_here(headers: &HeaderMap, visitor: &Visitor) -> bool {
         return false;
     }
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
-    let host = origin.as_ref().and_then(Url::host_str).map(str::to_owned);
-    host.is_some_and(|host| host.eq_ignore_ascii_case(visitor.client.trusted_host()))
+    let Some(origin) = origin.to_str().ok().and_then(|text| Url::parse(text).ok()) else { return false };
+    let is_host = origin.host_str().is_some_and(|host| host.eq_ignore_ascii_case(visitor.client.trusted_host()));
+    // A proxy listens on a port of its own, and need not say on which.
+    is_host && (visitor.client.from_proxy || origin.port() == port(headers, origin.scheme()))
+}
+
+/// The port that a request names, where it is not the scheme's own.
+fn port(headers: &HeaderMap, scheme: &str) -> Option<u16> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    Url::parse(&format!("{scheme}://{host}")).ok()?.port()
 }
 
 #[cfg(test)]
