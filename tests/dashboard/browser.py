@@ -137,11 +137,12 @@ class Browser:
         return self.one("*[self::button or self::input[@type='submit']]", name, within)
 
     def field(self, label, within=None):
-        """The control that a screen reader calls this."""
+        """The control that a screen reader calls this, with a hint behind it at the most."""
         def found():
             with contextlib.suppress(*GONE):
-                controls = [(one.accessible_name, one) for one in self.all(CONTROLS, within)]
-                return next((one for name, one in controls if " ".join(name.split()) == label), None)
+                controls = [(" ".join(one.accessible_name.split()), one) for one in self.all(CONTROLS, within)]
+                begun = [one for name, one in controls if name.startswith(label)]
+                return dict(controls).get(label) or (begun[0] if len(begun) == 1 else None)
 
         def told():
             return f"a field {label!r} among {[one.accessible_name for one in self.all(CONTROLS, within)]}"

@@ -6,6 +6,7 @@ For what a browser would not do, and for looking at what is served as it is serv
 import dataclasses
 import http.client
 import re
+import ssl
 import urllib.parse
 
 import html5lib
@@ -99,18 +100,26 @@ class Form:
                 return
         self.fields.append((name, value))
 
+    def label(self, wanted):
+        """The whole label that is this, or begins with it: what follows then is a hint."""
+        if wanted in self.labels:
+            return wanted
+        found = [one for one in self.labels if one.startswith(wanted)]
+        if len(found) != 1:
+            raise AssertionError(f"no field {wanted!r} among {list(self.labels)} at {self.path}")
+        return found[0]
+
     def value(self, label):
-        return dict(self.fields).get(self.labels[label])
+        return dict(self.fields).get(self.labels[self.label(label)])
 
     def ticked(self, label):
-        return self.ticks[label] in self.fields
+        return self.ticks[self.label(label)] in self.fields
 
     def filled(self, values, button=None):
         """The fields to send. Of `values` a bool ticks a box or takes its tick away, a string is written, by label."""
         fields = list(self.fields)
         for label, value in values.items():
-            if label not in self.labels:
-                raise AssertionError(f"no field {label!r} among {list(self.labels)} at {self.path}")
+            label = self.label(label)
             if isinstance(value, bool):
                 fields = [one for one in fields if one != self.ticks[label]] + ([self.ticks[label]] if value else [])
             else:
@@ -120,10 +129,10 @@ class Form:
 
 
 class Visitor:
-    """`jar` has the cookies by name. With a token, signed in."""
+    """`jar` has the cookies by name. With a token, signed in; with a root, over TLS."""
 
-    def __init__(self, port, token=None):
-        self.port, self.jar = port, {}
+    def __init__(self, port, token=None, root=None):
+        self.port, self.jar, self.root = port, {}, root
         if token:
             answer = self.sign_in(token)
             if answer.path != "/dashboard" or answer.status != 200:
@@ -131,7 +140,7 @@ class Visitor:
 
     @property
     def origin(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.root else 'http'}://127.0.0.1:{self.port}"
 
     def sign_in(self, token):
         page = self.get("/dashboard/sign-in")
@@ -168,8 +177,14 @@ class Visitor:
             return self.get(where.removeprefix(self.origin))
         return answer
 
+    def connect(self):
+        if not self.root:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        context = ssl.create_default_context(cafile=self.root)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=context)
+
     def exchange(self, method, path, body, headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection = self.connect()
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
