@@ -183,7 +183,7 @@ class Browser:
         self.open("/dashboard/sign-in")
         self.write("API key", token)
         self.press("Sign in")
-        self.at("/dashboard")
+        self.button("Sign out")
 
     # ---- What is noticed beside
 

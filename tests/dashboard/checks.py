@@ -59,7 +59,9 @@ def quiet(browser, allowed=()):
     """Nothing on the console, no dialog, nothing fetched from elsewhere."""
     if words := browser.dialog():
         return [f"a dialog: {words}"]
-    lines = [line for line in browser.console() if not any(re.search(one, line) for one in allowed)]
+    # What the browser advises is DEBUG.
+    lines = [line for line in browser.console()
+             if not line.startswith("DEBUG") and not any(re.search(one, line) for one in allowed)]
     return [f"console: {line}" for line in lines]
 
 

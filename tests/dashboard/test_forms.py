@@ -1,6 +1,7 @@
 """What somebody has typed is not lost: not when the session ends meanwhile, not when somebody else was faster, not when
 it is wrong."""
 
+import paths  # noqa: F401, I001: it says where the others are
 import checks
 import rest
 from base import Case

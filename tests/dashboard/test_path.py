@@ -7,6 +7,7 @@ import re
 import smtplib
 import time
 
+import paths  # noqa: F401, I001: it says where the others are
 import case
 import rest
 from base import HOST, Case
