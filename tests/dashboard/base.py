@@ -1,10 +1,10 @@
-"""What every test here stands on: a DNS server, a smarthost and a relay as tests/domains has them, browsers and sessions
-over HTTP, and the rest of the world on a port of its own."""
+"""What every test here stands on: a DNS server, a smarthost and a relay as tests/domains has them, browsers and
+sessions over HTTP, and the rest of the world on a port of its own."""
 
 import pathlib
 import unittest.util
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import case
 import rest
 from browser import Browser

@@ -25,19 +25,23 @@ SECONDS = 60
 OPTIONS = ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
            "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,Translate")
+RESERVED = [pattern for end in ("example.com", "example.net", "example.org", "test") for pattern in (end, f"*.{end}")]
 CONTROLS = "input:not([type=hidden]), select, textarea"
 GONE = (NoSuchElementException, StaleElementReferenceException)
 
 
 class Browser:
-    """One with a profile of its own. `hosts` are ports by the names that lead there; all others lead to `world`."""
+    """One with a profile of its own. `hosts` are ports by the names that lead there; all others that are reserved for
+    examples lead to `world`."""
 
     def __init__(self, folder, world, hosts=None, scripts=True, base=""):
         self.base, self.scripts, self.world = base, scripts, world
         options = webdriver.ChromeOptions()
         options.binary_location = find("chromium")
         rules = [f"MAP {host} 127.0.0.1:{port}" for host, port in (hosts or {}).items()]
-        rules += [f"MAP * 127.0.0.1:{world.port}", "EXCLUDE 127.0.0.1"]
+        rules += [f"MAP {name} 127.0.0.1:{world.port}" for name in RESERVED]
+        # Nowhere else, also for what it does on its own.
+        rules += ["MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
         # Its own sandbox is not for root.
         for option in (*OPTIONS, *(["--no-sandbox"] if os.getuid() == 0 else []), f"--user-data-dir={folder}",
                        f"--host-resolver-rules={', '.join(rules)}"):

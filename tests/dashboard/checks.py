@@ -18,8 +18,9 @@ CONTENT = re.compile(r"/dashboard/emails/[^/]+/preview/content\Z")
 AXE = """
 const done = arguments[arguments.length - 1];
 axe.run(document, {resultTypes: ["violations"], iframes: false}).then(
-    found => done(found.violations.filter(one => arguments[0].includes(one.impact)).map(one =>
-        [one.id, one.help, one.nodes.map(node => `${node.target}: ${node.html.slice(0, 300)} ${node.failureSummary}`)])),
+    found => done(found.violations.filter(one => arguments[0].includes(one.impact)).map(one => [
+        one.id, one.help,
+        one.nodes.map(node => `${node.target}: ${node.html.slice(0, 300)} ${node.failureSummary}`)])),
     fault => done([["axe", String(fault), []]]));
 """
 WIDEST = """(() => {

@@ -14,10 +14,11 @@ from support import until
 GMAIL, FIREFOX = letters.GMAIL, letters.FIREFOX
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
 DAYS, MAILS = 3, 19
-SUBJECTS = ("Ten ideas for the cold season", "Your invoice for November", "What is new this week", "Last call: 20 % off")
+SUBJECTS = ("Ten ideas for the cold season", "Your invoice for November", "What is new this week",
+            "Last call: 20 % off")
 TAGS = (("campaign", "winter"), ("campaign", "weekly"), ("kind", "receipt"))
-PAGES = ("https://www.example.org/winter?from=mail&id=1", "https://www.example.org/coats", "https://shop.example.net/sale",
-         "https://www.example.org/")
+PAGES = ("https://www.example.org/winter?from=mail&id=1", "https://www.example.org/coats",
+         "https://shop.example.net/sale", "https://www.example.org/")
 READERS = tuple(f"{name}@example.net" for name in ("ada", "grace", "alan", "edsger", "barbara", "donald", "hedy"))
 GONE, LATER = "nobody@example.net", "later@example.net"
 NO_SUCH, TRY_AGAIN = "550 5.1.1 No such user here", "451 4.7.1 Greylisted, please try again in 10 minutes"
@@ -81,7 +82,8 @@ def domains(test, filled):
     filled.domains["example.org"] = rest.create(server, "example.org")["id"]
     rest.done(server, 200, "POST", f"/domains/{filled.domains['example.org']}/verify")
     filled.domains["mail.example.org"] = rest.create(server, "mail.example.org", "t")["id"]
-    filled.domains["plain.example.net"] = rest.done(server, 201, "POST", "/domains", {"name": "plain.example.net"})["id"]
+    plain = rest.done(server, 201, "POST", "/domains", {"name": "plain.example.net"})
+    filled.domains["plain.example.net"] = plain["id"]
 
 
 def later(test, filled):

@@ -1,5 +1,5 @@
-"""Puts the folders whose modules are reused here on the path: tests/domains for DNS, REST and the relay, tests/events for
-endpoints and mail, and what those reuse themselves.
+"""Puts the folders whose modules are reused here on the path: tests/domains for DNS, REST and the relay, tests/events
+for endpoints and mail, and what those reuse themselves.
 
 Several of them have modules of the same name; the order here says which is meant, and what is here comes before all.
 """

@@ -1,7 +1,7 @@
 """What somebody has typed is not lost: not when the session ends meanwhile, not when somebody else was faster, not when
 it is wrong."""
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import checks
 import rest
 from base import Case
@@ -95,7 +95,8 @@ class Kept(Case):
 
     def test_what_is_wrong_is_said_beside(self):
         """And what was typed is still there."""
-        wrong = {"domain": {"Domain name": ("a..b", "localhost", "", "x" * 300, "exam ple.com", "<b>.com", "192.0.2.1")},
+        wrong = {"domain": {"Domain name": ("a..b", "localhost", "", "x" * 300, "exam ple.com", "<b>.com",
+                                             "192.0.2.1")},
                  "configure": {"Tracking subdomain": ("a..b", "-", "x" * 64, "a b", "ä\u202e")},
                  "webhook": {"Endpoint": ("nonsense", "ftp://example.org/", "javascript:alert(1)", "http://")},
                  "key": {"Name": ("", "x" * 10_000)},
@@ -113,7 +114,8 @@ class Kept(Case):
                         self.assertEqual(again.value(label), value)
                         for other, kept in values.items():
                             if other != label:
-                                self.assertTrue(again.ticked(other) if kept is True else again.value(other) == kept)
+                                there = again.ticked(other) if kept is True else again.value(other)
+                                self.assertEqual(there, kept)
                         self.assertTrue(alerts(answer), "a sentence")
                         checks.sound(checks.served(answer, 422))
                         self.assertEqual(rest.done(self.server, 200, "GET", self.forms[name][3]), before)

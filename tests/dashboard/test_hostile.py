@@ -5,7 +5,7 @@ import email.header
 import re
 import smtplib
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import checks
 import letters
 import rest
@@ -39,17 +39,17 @@ class Hostile(Case):
     def setUp(self):
         super().setUp()
         self.smarthost.script = Script(do={
-            "rcpt": lambda session: REPLY if session.recipient.startswith("later") else None})
+            "rcpt": lambda session: REPLY if "later" in session.recipient else None})
         self.relay()
         self.id = self.track("example.com")
 
     def message(self, number, text):
         """A message of this text wherever text may be."""
-        encoded = email.header.Header(text, "utf-8", 200).encode() if text.strip() else text
+        encoded = field(text) if text.strip() else text
         link = "https://www.example.org/" + attribute(text)
         tag = re.sub(r"[^ -~]", "", text)[:200]
         return "\r\n".join([
-            f"From: {email.header.Header(text[:300], 'utf-8', 200).encode()} <news@example.com>",
+            f"From: {field(text[:300])} <news@example.com>",
             "To: readers@example.net", f"Subject: {encoded}", "Date: Tue, 24 Nov 2026 06:00:00 +0000",
             f"Message-ID: <{number}{IMAGE if number % 2 else ''}@example.com>".replace(" ", ""),
             f"X-Trackpost-Tag: odd={tag}", "MIME-Version: 1.0", "Content-Type: text/html; charset=utf-8", "",
@@ -68,8 +68,10 @@ class Hostile(Case):
         data = "\r\n".join(lines).encode("utf-8", "replace").replace(b"\0", b"")
         with smtplib.SMTP("127.0.0.1", self.server.ports[0], "client.example.com", timeout=30) as client:
             client.ehlo()
+            client.command_encoding = "utf-8"
             client.mail("news@example.com", ["SMTPUTF8"])
-            code, reply = client.rcpt(recipient)
+            # As it stands here: smtplib would mend it.
+            code, reply = client.docmd("RCPT", f"TO:<{recipient}>")
             self.assertEqual(code, 250, reply)
             code, reply = client.data(data)
             self.assertEqual(code, 250, reply)
@@ -78,8 +80,8 @@ class Hostile(Case):
     def fill(self):
         """Everything that anybody can bring; ids of mail."""
         sent = [self.send(number, text) for number, text in enumerate(ODD)]
-        for address in ('"<script>alert(1)</script>"@example.net', '"a b\\"><img src=x>"@example.net',
-                        f"{'a' * 64}@{'b' * 60}.example.net", "ünï\u202e@example.net", "later+<b>@example.net"):
+        for address in ('"<script>window.ran=1</script>"@example.net', '"a b\\"><img src=x onerror=ran()>"@example.net',
+                        f"{'a' * 64}@{'b' * 60}.example.net", "ünï\u202e@example.net", '"later<b>"@example.net'):
             sent.append(self.send(len(sent) + 100, "Plain", address))
         until("the copies", lambda: len([one for one in self.smarthost.copies if one.taken]) >= len(ODD) + 4)
         self.hits()
@@ -166,7 +168,8 @@ class Hostile(Case):
         """Whatever stands in an address of ours, there is a page, of ours."""
         visitor = self.visitor(self.server.token)
         queries = ("after", "q", "page", "subject", "tag", "from", "to", "domain", "period", "by", "cursor", "event")
-        values = (SCRIPT, LONG[:4000], "\0", "\u202e", "-1", "99999999999999999999", "2026-13-45", "0001-01-01", "%ff", "' or 1=1")
+        values = (SCRIPT, LONG[:300], "\0", "\u202e", "-1", "99999999999999999999", "2026-13-45", "0001-01-01", "%ff",
+                  "' or 1=1")
         for page in ("domains", "emails", "metrics", "webhooks", "api-keys", "queue", "kill-list", "metrics.csv"):
             for value in values:
                 query = "&".join(f"{name}={attribute(value)}" for name in queries)
@@ -175,6 +178,11 @@ class Hostile(Case):
                     self.assertIn(answer.status, (200, 422))
                     if page != "metrics.csv":
                         checks.sound(checks.served(answer, answer.status))
+
+
+def field(text):
+    """Text as a field of a message has it."""
+    return email.header.Header(text, "utf-8", 200).encode(linesep="\r\n")
 
 
 def attribute(text):

@@ -1,6 +1,6 @@
 """The way to Configure with Tab, Shift, Enter and Space alone, and seeing where one is."""
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import rest
 from base import Case
 from selenium.webdriver.common.keys import Keys
@@ -74,7 +74,7 @@ class Keyboard(Case):
                 self.assertTrue(link.accessible_name.startswith("Skip"), link.accessible_name)
                 self.assertTrue(browser.value(DRAWN)[0])
                 link.send_keys(Keys.ENTER)
-                self.assertTrue(browser.tab() and browser.value("document.activeElement.closest('main') !== null"))
+                until("the focus in the page", lambda: browser.value("document.activeElement.closest('main') !== null"))
 
     def test_where_one_is(self):
         self.relay()

@@ -1,7 +1,7 @@
-"""Every page that there is, of a relay that has been used for some days and of one that is new, held against all checks:
-for the operator and for a customer, on a phone and at a desk, light and dark, with pictures of all."""
+"""Every page that there is, of a relay that has been used for some days and of one that is new, held against all
+checks: for the operator and for a customer, on a phone and at a desk, light and dark, with pictures of all."""
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import checks
 import filled
 import rest
@@ -77,11 +77,12 @@ class Pages(Case):
         """Every state has its page, and all of them fit."""
         filled.start(self)
         made, visitor = filled.fill(self), self.visitor(self.server.token)
-        paths = {name: f"/dashboard/domains/{id}" for name, id in made.domains.items()}
-        answers = [visitor.get(path + part) for path in paths.values() for part in ("", "/configuration", "/configure")]
+        pages_of = {name: f"/dashboard/domains/{id}" for name, id in made.domains.items()}
+        answers = [visitor.get(path + part) for path in pages_of.values()
+                   for part in ("", "/configuration", "/configure")]
         faults = [fault for answer in answers for fault in checks.served(answer)]
         faults += checks.valid(self.folder / "sources", answers)
-        pages = [(f"/dashboard/domain-{name}", path) for name, path in paths.items()]
+        pages = [(f"/dashboard/domain-{name}", path) for name, path in pages_of.items()]
         faults += watched([self.browser(token=self.server.token)], "state", pages)
         checks.sound(faults)
 

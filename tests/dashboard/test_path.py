@@ -1,13 +1,13 @@
-"""The path that users know, in a real browser, from the first sign-in to a click that is seen: sign in, add a domain, put
-its records into a real name server, have them verified, send a newsletter, read it, follow a link, and find all that in
-its timeline. Once with script and once without."""
+"""The path that users know, in a real browser, from the first sign-in to a click that is seen: sign in, add a domain,
+put its records into a real name server, have them verified, send a newsletter, read it, follow a link, and find all
+that in its timeline. Once with script and once without."""
 
 import email
 import re
 import smtplib
 import time
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import case
 import rest
 from base import HOST, Case

@@ -2,7 +2,7 @@
 
 import itertools
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import case
 import checks
 import filled
@@ -13,7 +13,7 @@ from crawl import crawl
 from together import load_tests  # noqa: F401
 from visitor import Visitor
 
-SIGN_IN, ENDED = "/dashboard/sign-in", "session has ended"
+SIGN_IN = "/dashboard/sign-in"
 # What is sent with a form that a page of another site has made.
 FOREIGN = ({"Origin": "https://evil.example.org"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1.example.org"},
            {"Sec-Fetch-Site": "cross-site"}, {"Origin": None, "Sec-Fetch-Site": "same-site"})
@@ -23,8 +23,9 @@ class SignIn(Case):
     def test_keys_that_are_none(self):
         self.relay()
         sending = self.key("--permission", "sending_access")
-        for token, words in (("re_wrong", "no such key"), ("", ""), ("x" * 10_000, "no such key"), (sending, "only send"),
-                             (self.server.token[:-1], "no such key"), ("\0\u202e<script>", "no such key")):
+        for token, words in (("re_wrong", "no such key"), ("", ""), ("x" * 10_000, "no such key"),
+                             (sending, "only send"), (self.server.token[:-1], "no such key"),
+                             ("\0\u202e<script>", "no such key")):
             with self.subTest(token[:20]):
                 visitor = self.visitor()
                 answer = visitor.sign_in(token)
@@ -82,8 +83,9 @@ class SignIn(Case):
             page = visitor.get(path)
             self.assertEqual(page.path.partition("?")[0], SIGN_IN)
             self.assertEqual(visitor.submit(page.form("Sign in"), {"API key": self.server.token}).path, wanted)
-        for elsewhere in ("https://evil.example.org/", "//evil.example.org/", "/\\evil.example.org", "javascript:alert(1)",
-                          "/dashboard/../domains", "/dashboard//evil.example.org", "/dashboard/sign-out"):
+        for elsewhere in ("https://evil.example.org/", "//evil.example.org/", "/\\evil.example.org",
+                          "javascript:alert(1)", "/dashboard/../domains", "/dashboard//evil.example.org",
+                          "/dashboard/sign-out"):
             with self.subTest(elsewhere):
                 visitor = self.visitor()
                 form = visitor.get(f"{SIGN_IN}?to={elsewhere}").form("Sign in")
@@ -125,8 +127,8 @@ class Forgery(Case):
 
     def state(self):
         """All that forms could change."""
-        paths = ("/domains", "/webhooks", "/api-keys", "/kill-list")
-        found = [rest.done(self.server, 200, "GET", path)["data"] for path in paths]
+        lists = ("/domains", "/webhooks", "/api-keys", "/kill-list")
+        found = [rest.done(self.server, 200, "GET", path)["data"] for path in lists]
         for one in itertools.chain(*found):
             one.pop("last_used_at", None)
             one.pop("records", None)

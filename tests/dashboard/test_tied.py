@@ -1,6 +1,6 @@
 """A customer's key sees what is the customer's, and of everything else not even that it is there."""
 
-import paths  # noqa: F401, I001: it says where the others are
+import paths  # noqa: F401, I001
 import checks
 import rest
 from base import Case, UNKNOWN
@@ -59,7 +59,8 @@ class Tied(Case):
         cases = [(one, self.others) for one in paths_of]
         cases += [(f"/dashboard/emails/{{}}{part}", self.sent[1].id)
                   for part in ("", "/report", "/preview", "/preview/content")]
-        cases += [(f"/dashboard/webhooks/{{}}{part}", self.hook) for part in ("", "/edit", "/delete", f"/events/{event}")]
+        cases += [(f"/dashboard/webhooks/{{}}{part}", self.hook)
+                  for part in ("", "/edit", "/delete", f"/events/{event}")]
         cases += [(f"/dashboard/api-keys/{{}}{part}", key) for part in ("/rename", "/delete")]
         cases += [("/dashboard/queue/{}", self.sent[1].id), ("/dashboard/kill-list/{}/delete", kill)]
         for path, id in cases:
@@ -105,8 +106,8 @@ class Tied(Case):
                 self.assertNotIn(f"/dashboard/emails/{mail.id}", answer.text)
         operator = self.visitor(self.server.token)
         self.assertIn(OTHERS, operator.get("/dashboard/metrics").text)
-        for path in ("/dashboard/metrics", f"/dashboard/metrics?domain={OTHERS}", f"/dashboard/metrics.csv?domain={OTHERS}",
-                     "/dashboard/metrics.csv", f"/dashboard/metrics?domain={self.others}"):
+        for path in ("/dashboard/metrics", f"/dashboard/metrics?domain={OTHERS}", "/dashboard/metrics.csv",
+                     f"/dashboard/metrics.csv?domain={OTHERS}", f"/dashboard/metrics?domain={self.others}"):
             with self.subTest(path):
                 answer = visitor.get(path)
                 listed = answer.body.decode().lower().replace(f"domain={OTHERS}", "")
