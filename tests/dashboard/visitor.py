@@ -67,23 +67,20 @@ class Form:
     def __init__(self, path, element, tree):
         self.path, self.method = path, element.get("method", "get").lower()
         self.action = urllib.parse.urljoin(path, element.get("action", path))
-        self.fields, self.labels, self.buttons, self.ticks = [], {}, {}, {}
-        labels = {one.get("for"): words(one) for one in tree.iter("label") if one.get("for")}
-        for label in element.iter("label"):
-            for control in label.iter():
-                if control.tag in ("input", "select", "textarea"):
-                    labels[control.get("id")] = words(label)
+        self.fields, self.labels, self.buttons, self.ticks, self.radios = [], {}, {}, {}, set()
+        beside = {one.get("for"): words(one) for one in tree.iter("label") if one.get("for")}
+        around = {control: words(label) for label in element.iter("label") for control in label.iter()}
         for control in element.iter():
-            self.add(control, labels)
+            label = around.get(control) or beside.get(control.get("id")) or control.get("aria-label")
+            self.add(control, label)
 
-    def add(self, control, labels):
+    def add(self, control, label):
         name, kind = control.get("name"), control.get("type", "text")
         if control.tag == "button" or kind == "submit":
             self.buttons[words(control) or control.get("value")] = (name, control.get("value", "")) if name else None
             return
         if control.tag not in ("input", "select", "textarea") or not name:
             return
-        label = labels.get(control.get("id")) or control.get("aria-label")
         value = control.get("value", "on" if kind in ("checkbox", "radio") else "")
         if control.tag == "textarea":
             # The first line's end is not of the text.
@@ -96,6 +93,8 @@ class Form:
             self.labels[label] = name
         if kind in ("checkbox", "radio"):
             self.ticks[label] = (name, value)
+            if kind == "radio":
+                self.radios.add(name)
             if control.get("checked") is None:
                 return
         self.fields.append((name, value))
@@ -120,10 +119,12 @@ class Form:
         fields = list(self.fields)
         for label, value in values.items():
             label = self.label(label)
+            name = self.labels[label]
             if isinstance(value, bool):
-                fields = [one for one in fields if one != self.ticks[label]] + ([self.ticks[label]] if value else [])
+                # Of buttons that exclude each other, one alone.
+                gone = [one for one in fields if one == self.ticks[label] or name in self.radios and one[0] == name]
+                fields = [one for one in fields if one not in gone] + ([self.ticks[label]] if value else [])
             else:
-                name = self.labels[label]
                 fields = [one for one in fields if one[0] != name] + [(name, value)]
         return fields + ([self.buttons[button]] if button and self.buttons[button] else [])
 
