@@ -55,8 +55,8 @@ mail_software() {
     system_packages "${missing[@]}"
 }
 
-# node_packages FOLDER INTO: npm's, as tests/FOLDER pins them, into target/tools/INTO. Anything of theirs that runs by itself
-# on installing is left out.
+# node_packages FOLDER INTO: npm's, as tests/FOLDER pins them, into target/tools/INTO. Anything of theirs that runs by
+# itself on installing is left out.
 node_packages() {
     { command -v node && command -v npm; } >/dev/null || system_packages nodejs npm || return
     local from=tests/$1 into=$tools/$2 file
