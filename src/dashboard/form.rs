@@ -6,10 +6,11 @@
 use super::error::Error;
 use super::frame::Signed;
 use super::{Dashboard, Visitor, sign_in};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 use url::Url;
 use url::form_urlencoded;
@@ -76,6 +77,18 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
         Ok(Self(Form::read(parts.uri.query().unwrap_or_default().as_bytes())))
+    }
+}
+
+/// What stands in the path: an id, or several. What is none is not there, as is what has none of this id.
+pub struct Named<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(named)| Self(named)).map_err(|_| Error::NotThere)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The kill list: links that are switched off.
 
 use super::error::Error;
-use super::form::{Asked, Form};
+use super::form::{Asked, Form, Named};
 use super::frame::{Confirm, Frame, Operator, Section, page, page_again};
 use super::words::cut;
 use super::{Dashboard, filters};
 use crate::kill::KillKind;
 use crate::ops::{self, KillView};
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -96,7 +96,7 @@ pub async fn add(
 pub async fn confirm(
     State(dashboard): State<Arc<Dashboard>>,
     Operator(signed): Operator,
-    Path(id): Path<Uuid>,
+    Named(id): Named<Uuid>,
 ) -> Result<Response, Error> {
     let all = ops::kill_list(&dashboard.ops);
     let kill = all.iter().find(|kill| kill.id == id).ok_or(Error::NotThere)?;
@@ -115,7 +115,7 @@ pub async fn confirm(
 pub async fn delete(
     State(dashboard): State<Arc<Dashboard>>,
     Operator(signed): Operator,
-    Path(id): Path<Uuid>,
+    Named(id): Named<Uuid>,
 ) -> Result<Response, Error> {
     ops::kill_delete(&dashboard.ops, id).await?;
     Ok(dashboard.done(&signed, LIST, "Removed: these links redirect again."))

@@ -11,11 +11,17 @@ mod error;
 mod filters;
 mod form;
 mod frame;
+mod here;
+mod keys;
 mod kills;
+mod queue;
+mod queued;
 mod session;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+mod webhook;
+mod webhooks;
 mod words;
 
 use crate::clock;
@@ -29,6 +35,7 @@ use bytes::Bytes;
 use error::Error;
 use form::Form;
 use frame::Signed;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use session::{Sessions, Throttle};
@@ -73,6 +80,24 @@ fn routes() -> Router<Arc<Dashboard>> {
         // Emails.
         // Metrics.
         // Webhooks, API keys and queue.
+        .route("/dashboard/webhooks", get(webhooks::list))
+        .route("/dashboard/webhooks/new", get(webhooks::new).post(webhooks::add))
+        .route("/dashboard/webhooks/{id}", get(webhook::show))
+        .route("/dashboard/webhooks/{id}/edit", get(webhooks::edit).post(webhooks::update))
+        .route("/dashboard/webhooks/{id}/rotate", get(webhooks::confirm_rotate).post(webhooks::rotate))
+        .route("/dashboard/webhooks/{id}/delete", get(webhooks::confirm_delete).post(webhooks::delete))
+        .route("/dashboard/webhooks/{id}/events/{event}", get(webhook::event))
+        .route("/dashboard/webhooks/{id}/events/{event}/replay", post(webhook::replay))
+        .route("/dashboard/api-keys", get(keys::list))
+        .route("/dashboard/api-keys/new", get(keys::new).post(keys::add))
+        .route("/dashboard/api-keys/{id}/rename", get(keys::rename).post(keys::renamed))
+        .route("/dashboard/api-keys/{id}/delete", get(keys::confirm).post(keys::delete))
+        .route("/dashboard/queue", get(queue::list))
+        .route("/dashboard/queue/hold", post(queue::hold))
+        .route("/dashboard/queue/retry", post(queue::retry))
+        .route("/dashboard/queue/{id}", get(queued::show))
+        .route("/dashboard/queue/{id}/retry", post(queued::retry))
+        .route("/dashboard/queue/{id}/remove", get(queued::confirm).post(queued::remove))
         // Kill list.
         .route("/dashboard/kill-list", get(kills::list))
         .route("/dashboard/kill-list/new", get(kills::new).post(kills::add))
@@ -107,7 +132,21 @@ struct Visitor {
 
 impl Handler for Served {
     async fn handle(&self, request: Request, client: Client) -> Response {
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let read = match head.method {
+            Method::POST => read_body(body, BODIES, &self.large_bodies).await.map_err(Error::from),
+            _ => {
+                waste(body, BODIES.time).await;
+                Ok(Bytes::new())
+            }
+        };
+        self.answer(head, read, client).await
+    }
+}
+
+impl Served {
+    /// Answers a request whose body has been read.
+    async fn answer(&self, mut head: Parts, body: Result<Bytes, Error>, client: Client) -> Response {
         let secure = self.secure || client.from_proxy && was_https(&head.headers);
         let signed = self.signed(&head.headers, secure);
         if let Some(signed) = &signed {
@@ -116,17 +155,10 @@ impl Handler for Served {
         }
         let visitor = Visitor { client, secure, signed };
         let is_form = head.method == Method::POST;
-        let read = match is_form {
-            true => read_body(body, BODIES, &self.large_bodies).await.map_err(Error::from),
-            false => {
-                waste(body, BODIES.time).await;
-                Ok(Bytes::new())
-            }
-        };
         if let Some(plain) = head.uri.path().strip_suffix('/') {
             return finish(axum::response::Redirect::permanent(plain).into_response(), secure).await;
         }
-        let form = read.map(|body| Form::read(&body));
+        let form = body.map(|body| Form::read(&body));
         let allowed = match form {
             Err(e) => Err(e.into_response()),
             Ok(form) if !is_form => Ok(form),
@@ -149,9 +181,7 @@ impl Handler for Served {
         }
         finish(response, secure).await
     }
-}
 
-impl Served {
     fn signed(&self, headers: &HeaderMap, secure: bool) -> Option<Signed> {
         let (id, csrf, key) = self.dashboard.sessions.find(headers, secure, clock::unix_ms())?;
         let settings = self.dashboard.ops.settings.snapshot();

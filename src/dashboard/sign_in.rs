@@ -53,7 +53,9 @@ pub fn before(uri: &Uri) -> String {
 /// A page of ours, whatever was asked for.
 fn safe(to: &str) -> String {
     let path = to.split('?').next().unwrap_or_default();
-    let plain = to.chars().all(|c| c.is_ascii_graphic() && c != '\\') && !path.contains("//") && !path.contains("..");
+    // Browsers take `%2e` for a dot, so that two of them lead upwards.
+    let dots = path.to_ascii_lowercase().replace("%2e", ".");
+    let plain = to.chars().all(|c| c.is_ascii_graphic() && c != '\\') && !path.contains("//") && !dots.contains("..");
     if plain && Served::is_for(path) && path != PATH { to.to_owned() } else { ROOT.to_owned() }
 }
 

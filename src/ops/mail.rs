@@ -63,11 +63,21 @@ pub struct RecipientView {
 pub fn queue_list(ops: &Ops, limit: usize) -> Result<QueueView, OpError> {
     let messages = ops.queue.list(limit).iter().map(listed).collect();
     let smarthost = ops.queue.unreachable().map(|down| down.why.into());
-    let failed = match ops.store.load_full() {
-        Some(store) => Some(failed(ops, &store, limit)?),
-        None => None,
-    };
+    let failed = queue_failed(ops, limit)?;
     Ok(QueueView { queued: ops.queue.len(), held: ops.queue.is_held(), smarthost, messages, failed })
+}
+
+/// Up to `limit` messages of the queue that came after the one of id `after`, the oldest first, and whether there are
+/// more. Looks at every id.
+pub fn queue_page(ops: &Ops, after: Option<QueueId>, limit: usize) -> (Vec<MessageView>, bool) {
+    let found = ops.queue.page(|id| after.is_none_or(|after| *id > after), limit + 1, false, |_| true);
+    (found.iter().take(limit).map(listed).collect(), found.len() > limit)
+}
+
+/// Up to `limit` messages that were given up, the newest first; `None` while there is no history to be had. Reads the
+/// disk.
+pub fn queue_failed(ops: &Ops, limit: usize) -> Result<Option<Vec<MessageView>>, OpError> {
+    ops.store.load_full().map(|store| failed(ops, &store, limit)).transpose()
 }
 
 fn failed(ops: &Ops, store: &Store, limit: usize) -> Result<Vec<MessageView>, OpError> {

@@ -37,8 +37,8 @@ pub use history::{READERS, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
 pub use mail::{
-    MessageView, QueueView, RecipientView, message_show, queue_hold, queue_list, queue_remove, queue_retry, queue_show,
-    search,
+    MessageView, QueueView, RecipientView, message_show, queue_failed, queue_hold, queue_list, queue_page,
+    queue_remove, queue_retry, queue_show, search,
 };
 pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
 

@@ -3,6 +3,7 @@
 use super::{Job, Listed, Queue, State};
 use crate::mail::QueueId;
 use crate::spool::MessageHead;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What there is in the queue.
@@ -22,8 +23,7 @@ impl Queue {
     pub fn list(&self, limit: usize) -> Vec<Listed> {
         let state = self.state();
         let mut ids: Vec<_> = state.jobs.keys().copied().collect();
-        ids.sort_unstable();
-        ids.truncate(limit);
+        keep_first(&mut ids, limit, QueueId::cmp);
         ids.iter().filter_map(|id| state.listed(id)).collect()
     }
 
@@ -38,11 +38,10 @@ impl Queue {
         let state = self.state();
         let jobs = state.jobs.iter().filter(|(id, job)| within(id) && wanted(&job.head));
         let mut ids: Vec<_> = jobs.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        if backwards {
-            ids.reverse();
+        match backwards {
+            true => keep_first(&mut ids, limit, |one, other| other.cmp(one)),
+            false => keep_first(&mut ids, limit, QueueId::cmp),
         }
-        ids.truncate(limit);
         ids.iter().filter_map(|id| state.listed(id)).collect()
     }
 
@@ -86,6 +85,15 @@ impl Queue {
         let ids: Vec<_> = state.jobs.iter().filter(|(_, job)| found(job)).map(|(id, _)| *id).take(limit).collect();
         ids.iter().filter_map(|id| state.listed(id)).collect()
     }
+}
+
+/// The first `limit` ids in this order, sorted. The others are not: there can be millions, and the queue waits meanwhile.
+fn keep_first(ids: &mut Vec<QueueId>, limit: usize, order: impl Fn(&QueueId, &QueueId) -> Ordering) {
+    if limit < ids.len() {
+        ids.select_nth_unstable_by(limit, &order);
+        ids.truncate(limit);
+    }
+    ids.sort_unstable_by(order);
 }
 
 impl State {

@@ -51,6 +51,19 @@ fn due(attempt: &Attempt) -> Vec<(u16, u32)> {
 }
 
 #[test]
+fn parts_are_listed_from_either_end() {
+    let queue = queue();
+    (1..=9).rev().for_each(|n| queue.insert(id(n), head(1), None));
+    let ids = |listed: Vec<Listed>| listed.iter().map(|listed| listed.id).collect::<Vec<_>>();
+    assert_eq!(ids(queue.list(3)), [id(1), id(2), id(3)]);
+    assert_eq!(ids(queue.list(99)).len(), 9);
+    let page = |backwards, limit| ids(queue.page(|one| *one != id(9) && *one != id(1), limit, backwards, |_| true));
+    assert_eq!(page(false, 3), [id(2), id(3), id(4)]);
+    assert_eq!(page(true, 3), [id(8), id(7), id(6)]);
+    assert_eq!((page(true, 0), page(false, 7).len(), page(true, 99).len()), (Vec::new(), 7, 7));
+}
+
+#[test]
 fn first_in_first_out_until_deferred() {
     let queue = queue();
     queue.insert(id(1), head(2), None);

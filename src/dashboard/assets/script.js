@@ -1,5 +1,6 @@
 // Makes pages nicer; everything works without it. Copy buttons beside what has `data-copy`; parts of a page that have
-// `data-live` are fetched anew every so many seconds, until they no longer have it; times in the reader's own zone.
+// `data-live` are fetched anew every so many seconds, until they no longer have it; times in the reader's own zone. What
+// somebody has opened, scrolled, selected or focused in such a part stays so.
 "use strict";
 (() => {
   const told = document.createElement("p");
@@ -34,20 +35,40 @@
     }
   }
 
+  // Live parts as they came, by id: what has not changed is left alone.
+  const served = new Map();
+  for (const part of document.querySelectorAll("[data-live]")) served.set(part.id, part.outerHTML);
+
+  function isInUse(part) {
+    const selection = document.getSelection();
+    if (selection && !selection.isCollapsed && part.contains(selection.anchorNode)) return true;
+    return part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+  }
+
+  function replace(old, fresh) {
+    const like = (other) => ["href", "aria-label", "id"].every((name) => other.getAttribute(name) === focused.getAttribute(name));
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const again = focused && [...fresh.querySelectorAll(focused.tagName)].find(like);
+    const opened = [...old.querySelectorAll("details")].map((element) => element.open);
+    const scrolled = [...old.querySelectorAll(".scroll")].map((element) => element.scrollLeft);
+    old.replaceWith(fresh);
+    fresh.querySelectorAll("details").forEach((element, n) => { element.open = opened[n] ?? element.open; });
+    fresh.querySelectorAll(".scroll").forEach((element, n) => { element.scrollLeft = scrolled[n] ?? 0; });
+    if (again) again.focus({ preventScroll: true });
+  }
+
   async function refresh() {
     const page = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!page.ok || page.redirected) return;
     const fresh = new DOMParser().parseFromString(await page.text(), "text/html");
     for (const old of document.querySelectorAll("[data-live]")) {
       const now = old.id && fresh.getElementById(old.id);
-      if (!now) continue;
-      if (old.contains(document.activeElement) && document.activeElement !== document.body) {
-        if (document.activeElement.matches("input, select, textarea")) continue;
-      }
+      if (!now || now.outerHTML === served.get(old.id) || isInUse(old)) continue;
+      served.set(old.id, now.outerHTML);
       const open = document.adoptNode(now);
       addCopyButtons(open);
       addLocalTimes(open);
-      old.replaceWith(open);
+      replace(old, open);
     }
   }
 
