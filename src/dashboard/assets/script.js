@@ -1,5 +1,6 @@
 // Makes pages nicer; everything works without it. Copy buttons beside what has `data-copy`; parts of a page that have
-// `data-live` are fetched anew every so many seconds, until they no longer have it; times in the reader's own zone.
+// `data-live` are fetched anew every so many seconds, until they no longer have it, and their `data-told` is said aloud
+// when it changes; times in the reader's own zone.
 "use strict";
 (() => {
   const told = document.createElement("p");
@@ -34,20 +35,35 @@
     }
   }
 
+  // What the server sent for each part that is live: what has not changed stays, with the focus in it.
+  const sent = new WeakMap();
+  for (const element of document.querySelectorAll("[data-live]")) sent.set(element, element.outerHTML);
+
+  const reached = (root) => [...root.querySelectorAll("a, button, summary, [tabindex]")];
+  const named = (element) => element.getAttribute("aria-label") || element.textContent;
+
+  function replace(old, now) {
+    const source = now.outerHTML;
+    const place = reached(old).indexOf(document.activeElement);
+    const name = place < 0 ? "" : named(document.activeElement);
+    const open = document.adoptNode(now);
+    sent.set(open, source);
+    addCopyButtons(open);
+    addLocalTimes(open);
+    old.replaceWith(open);
+    if (place >= 0) (reached(open).find((element) => named(element) === name) || reached(open)[place])?.focus();
+    if (open.dataset.told && open.dataset.told !== old.dataset.told) told.textContent = open.dataset.told;
+  }
+
   async function refresh() {
     const page = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!page.ok || page.redirected) return;
     const fresh = new DOMParser().parseFromString(await page.text(), "text/html");
     for (const old of document.querySelectorAll("[data-live]")) {
       const now = old.id && fresh.getElementById(old.id);
-      if (!now) continue;
-      if (old.contains(document.activeElement) && document.activeElement !== document.body) {
-        if (document.activeElement.matches("input, select, textarea")) continue;
-      }
-      const open = document.adoptNode(now);
-      addCopyButtons(open);
-      addLocalTimes(open);
-      old.replaceWith(open);
+      if (!now || now.outerHTML === sent.get(old)) continue;
+      if (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) continue;
+      replace(old, now);
     }
   }
 
