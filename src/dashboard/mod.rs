@@ -7,6 +7,9 @@
 //! to keep to, and that every fault is a page with a sentence ([`error`]).
 
 mod assets;
+mod configure;
+mod domain;
+mod domains;
 mod error;
 mod filters;
 mod form;
@@ -16,6 +19,8 @@ mod keys;
 mod kills;
 mod queue;
 mod queued;
+mod records;
+mod removal;
 mod session;
 mod sign_in;
 #[cfg(test)]
@@ -77,6 +82,13 @@ fn routes() -> Router<Arc<Dashboard>> {
         // Overview.
         .route("/dashboard", get(async || axum::response::Redirect::to("/dashboard/kill-list")))
         // Domains.
+        .route("/dashboard/domains", get(domains::list))
+        .route("/dashboard/domains/new", get(domains::new).post(domains::add))
+        .route("/dashboard/domains/{id}", get(records::show))
+        .route("/dashboard/domains/{id}/verify", get(records::lead).post(records::verify))
+        .route("/dashboard/domains/{id}/configuration", get(domain::configuration))
+        .route("/dashboard/domains/{id}/configure", get(configure::form).post(configure::save))
+        .route("/dashboard/domains/{id}/delete", get(removal::confirm).post(removal::delete))
         // Emails.
         // Metrics.
         // Webhooks, API keys and queue.

@@ -88,12 +88,16 @@ pub fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// A message of the program as a sentence: a capital letter and a period.
+/// A message of the program as a sentence: a capital letter and a period. A name that it begins with stays as it is.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
+    let is_name = text.split(' ').next().is_some_and(|word| word.trim_end_matches('.').contains(['.', '@', '/']));
+    let end = if text.ends_with(['.', '!', '?', ':']) || text.is_empty() { "" } else { "." };
+    if is_name {
+        return format!("{text}{end}");
+    }
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
-    let end = if text.ends_with(['.', '!', '?', ':']) || text.is_empty() { "" } else { "." };
     first.chain(chars).chain(end.chars()).collect()
 }
 
@@ -109,6 +113,7 @@ mod tests {
         assert_eq!(cut("a\r\nb", 9), "a  b");
         assert_eq!(sentence("\"x\" is no URL"), "\"x\" is no URL.");
         assert_eq!((sentence("done."), sentence("")), ("Done.".into(), String::new()));
+        assert_eq!(sentence("links.example.com is not verified"), "links.example.com is not verified.");
         for (share, text) in
             [(0.0, "0.0 %"), (0.0004, "< 0.1 %"), (0.123, "12.3 %"), (0.9999, "99.9 %"), (1.0, "100.0 %")]
         {

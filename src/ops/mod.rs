@@ -3,6 +3,7 @@
 //! queue and the view.
 
 mod certificates;
+mod configuration;
 mod dkim;
 mod domain_view;
 mod domains;
@@ -24,6 +25,7 @@ pub use certificates::{
     WantedHost, certificate_dropped, certificate_failed, certificate_in_use, certificate_issued, hosts_of_nobody,
     hosts_with_certificates, target_asked,
 };
+pub use configuration::Configuration;
 pub use dkim::{DkimImport, dkim_checked, dkim_forget, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
@@ -117,6 +119,8 @@ pub enum OpError {
     UnknownDomain(DomainName),
     /// By its id.
     NoSuchDomain,
+    /// It is no longer what whoever wants to change it has seen.
+    ChangedMeanwhile,
     /// All tracking hosts lead there, so it can be none itself.
     HostIsTarget(DomainName),
     /// The CA does not serve names that end so.
@@ -183,6 +187,7 @@ impl fmt::Display for OpError {
                 write!(f, "{host} is where the CNAMEs of all tracking hosts lead: give another subdomain")
             }
             Self::NoSuchDomain => f.write_str("there is no such sender domain"),
+            Self::ChangedMeanwhile => f.write_str("somebody else has changed this domain meanwhile: look at it again"),
             Self::UnsupportedSuffix { host, suffix, policy } => {
                 write!(
                     f,
