@@ -7,13 +7,23 @@
 //! to keep to, and that every fault is a page with a sentence ([`error`]).
 
 mod assets;
+mod csv;
 mod error;
+mod facts;
 mod filters;
 mod form;
 mod frame;
 mod kills;
+mod measured;
+mod metrics;
+mod needs;
+mod overview;
+mod plot;
+mod reasons;
 mod session;
+mod shown;
 mod sign_in;
+mod span;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -68,10 +78,12 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/dashboard/sign-out", post(sign_in::out))
         // Overview.
-        .route("/dashboard", get(async || axum::response::Redirect::to("/dashboard/kill-list")))
+        .route("/dashboard", get(overview::show))
         // Domains.
         // Emails.
         // Metrics.
+        .route("/dashboard/metrics", get(metrics::show))
+        .route("/dashboard/metrics.csv", get(metrics::file))
         // Webhooks, API keys and queue.
         // Kill list.
         .route("/dashboard/kill-list", get(kills::list))
