@@ -8,21 +8,31 @@
 
 mod assets;
 mod configure;
+mod csv;
 mod domain;
 mod domains;
 mod error;
+mod facts;
 mod filters;
 mod form;
 mod frame;
 mod here;
 mod keys;
 mod kills;
+mod measured;
+mod metrics;
+mod needs;
+mod overview;
+mod plot;
 mod queue;
 mod queued;
+mod reasons;
 mod records;
 mod removal;
 mod session;
+mod shown;
 mod sign_in;
+mod span;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -80,7 +90,7 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/dashboard/sign-out", post(sign_in::out))
         // Overview.
-        .route("/dashboard", get(async || axum::response::Redirect::to("/dashboard/kill-list")))
+        .route("/dashboard", get(overview::show))
         // Domains.
         .route("/dashboard/domains", get(domains::list))
         .route("/dashboard/domains/new", get(domains::new).post(domains::add))
@@ -91,6 +101,8 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/domains/{id}/delete", get(removal::confirm).post(removal::delete))
         // Emails.
         // Metrics.
+        .route("/dashboard/metrics", get(metrics::show))
+        .route("/dashboard/metrics.csv", get(metrics::file))
         // Webhooks, API keys and queue.
         .route("/dashboard/webhooks", get(webhooks::list))
         .route("/dashboard/webhooks/new", get(webhooks::new).post(webhooks::add))

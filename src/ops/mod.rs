@@ -19,6 +19,7 @@ mod opt_outs;
 mod periods;
 mod recipients;
 mod stats;
+mod tops;
 mod webhooks;
 
 pub use certificates::{
@@ -34,7 +35,7 @@ pub use domains::{
 };
 pub use emails::{Email, Range, email_list, email_show};
 pub use events::{Interest, events_of, events_of_page, events_page, events_tail};
-pub use figures::{CONTRACT, Figure, OURS, Value};
+pub use figures::{CONTRACT, Figure, OURS, Value, figure_count, figure_rate};
 pub use history::{READERS, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
@@ -48,6 +49,7 @@ pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
+pub use tops::{SkipTop, Tops, link_tops, skip_tops};
 
 pub use webhooks::{
     MAX_WEBHOOKS, NewWebhook, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
