@@ -87,6 +87,7 @@
 //! | [`verify`] | what DNS says of tracking hosts, and whether they lead here |
 //! | [`webhook`] | events posted to endpoints until they are taken or given up |
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
+//! | [`dashboard`] | pages for the operator and for customers, one file a page; sessions, forms, plots |
 //! | [`health`], [`meters`] | whether log and store work, found by trying; what is measured, for Prometheus |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |

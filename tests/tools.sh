@@ -55,14 +55,15 @@ mail_software() {
     system_packages "${missing[@]}"
 }
 
-# The SDK for Node and what verifies webhooks, as tests/sdk pins them. Anything of npm's that runs by itself on installing is left out.
+# node_packages FOLDER INTO: npm's, as tests/FOLDER pins them, into target/tools/INTO. Anything of theirs that runs by
+# itself on installing is left out.
 node_packages() {
     { command -v node && command -v npm; } >/dev/null || system_packages nodejs npm || return
-    local into=$tools/node file
+    local from=tests/$1 into=$tools/$2 file
     mkdir -p "$into" || return
-    if ! cmp -s tests/sdk/package-lock.json "$into/package-lock.json" || [ ! -d "$into/node_modules" ]; then
+    if ! cmp -s "$from/package-lock.json" "$into/package-lock.json" || [ ! -d "$into/node_modules" ]; then
         for file in package.json package-lock.json; do
-            cp "tests/sdk/$file" "$into" || return
+            cp "$from/$file" "$into" || return
         done
         (cd "$into" && npm ci --ignore-scripts --no-audit --no-fund --loglevel error) ||
             { rm -f "$into/package-lock.json"; return 1; }

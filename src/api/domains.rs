@@ -295,7 +295,7 @@ pub async fn update(
         click: fields.flag("click_tracking")?,
         excluded: fields.texts("excluded_recipients")?,
         dkim: fields.flag("dkim")?,
-        force_verified: false,
+        ..DomainUpdate::default()
     };
     Ok(json(StatusCode::OK, &Domain::of(ops::domain_update(&api.ops, id, update).await?)))
 }

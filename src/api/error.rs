@@ -148,6 +148,7 @@ impl From<OpError> for ApiError {
             OpError::Rule(_)
             | OpError::BadName(..)
             | OpError::DomainExists(_)
+            | OpError::ChangedMeanwhile
             | OpError::HostTaken(..)
             | OpError::HostIsTarget(_)
             | OpError::UnsupportedSuffix { .. }

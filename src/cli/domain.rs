@@ -147,7 +147,8 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         }
         Command::Update { name, subdomain, open, click, exclude, dkim, force_verified, json } => {
             let excluded = exclude.map(|all| all.into_iter().filter(|entry| !entry.is_empty()).collect());
-            let update = DomainUpdate { subdomain, open, click, excluded, dkim, force_verified };
+            let update =
+                DomainUpdate { subdomain, open, click, excluded, dkim, force_verified, ..DomainUpdate::default() };
             ask(file, &Request::DomainUpdate { name, update }, |answer| show(answer, json))
         }
         Command::Verify { name, force, no_force, json } => {

@@ -8,7 +8,7 @@ use super::frame::Signed;
 use super::{Dashboard, Visitor, sign_in};
 use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
-use http::header::{HeaderMap, ORIGIN};
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
@@ -94,7 +94,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 
 /// Lets a form through that a page of this session has sent; else what to answer instead.
 pub fn check(dashboard: &Dashboard, visitor: &Visitor, head: &Parts, form: Form) -> Result<Form, Response> {
-    if !is_from_here(&head.headers, visitor) {
+    if !is_from_here(head, visitor) {
         return Err(
             Error::Forbidden("This form came from another site, so it was not taken.".to_owned()).into_response()
         );
@@ -116,14 +116,25 @@ fn carries(signed: &Signed, form: &Form) -> bool {
 }
 
 /// Browsers say where a form comes from; what says nothing is no browser, and has to know the token.
-fn is_from_here(headers: &HeaderMap, visitor: &Visitor) -> bool {
+fn is_from_here(head: &Parts, visitor: &Visitor) -> bool {
+    let headers = &head.headers;
     if headers.get("sec-fetch-site").is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
         return false;
     }
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
-    let host = origin.as_ref().and_then(Url::host_str).map(str::to_owned);
-    host.is_some_and(|host| host.eq_ignore_ascii_case(visitor.client.trusted_host()))
+    let Some(origin) = origin.to_str().ok().and_then(|text| Url::parse(text).ok()) else { return false };
+    let is_host = origin.host_str().is_some_and(|host| host.eq_ignore_ascii_case(visitor.client.trusted_host()));
+    // A proxy listens on a port of its own, and need not say on which.
+    is_host && (visitor.client.from_proxy || origin.port() == port(head, origin.scheme()))
+}
+
+/// The port that a request names, where it is not the scheme's own.
+fn port(head: &Parts, scheme: &str) -> Option<u16> {
+    let host = match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => head.headers.get(HOST)?.to_str().ok()?,
+    };
+    Url::parse(&format!("{scheme}://{host}")).ok()?.port()
 }
 
 #[cfg(test)]

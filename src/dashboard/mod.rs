@@ -7,17 +7,32 @@
 //! to keep to, and that every fault is a page with a sentence ([`error`]).
 
 mod assets;
+mod configure;
+mod csv;
+mod domain;
+mod domains;
 mod error;
+mod facts;
 mod filters;
 mod form;
 mod frame;
 mod here;
 mod keys;
 mod kills;
+mod measured;
+mod metrics;
+mod needs;
+mod overview;
+mod plot;
 mod queue;
 mod queued;
+mod reasons;
+mod records;
+mod removal;
 mod session;
+mod shown;
 mod sign_in;
+mod span;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -75,10 +90,19 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/dashboard/sign-out", post(sign_in::out))
         // Overview.
-        .route("/dashboard", get(async || axum::response::Redirect::to("/dashboard/kill-list")))
+        .route("/dashboard", get(overview::show))
         // Domains.
+        .route("/dashboard/domains", get(domains::list))
+        .route("/dashboard/domains/new", get(domains::new).post(domains::add))
+        .route("/dashboard/domains/{id}", get(records::show))
+        .route("/dashboard/domains/{id}/verify", get(records::lead).post(records::verify))
+        .route("/dashboard/domains/{id}/configuration", get(domain::configuration))
+        .route("/dashboard/domains/{id}/configure", get(configure::form).post(configure::save))
+        .route("/dashboard/domains/{id}/delete", get(removal::confirm).post(removal::delete))
         // Emails.
         // Metrics.
+        .route("/dashboard/metrics", get(metrics::show))
+        .route("/dashboard/metrics.csv", get(metrics::file))
         // Webhooks, API keys and queue.
         .route("/dashboard/webhooks", get(webhooks::list))
         .route("/dashboard/webhooks/new", get(webhooks::new).post(webhooks::add))

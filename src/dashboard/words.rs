@@ -99,12 +99,16 @@ pub fn turns(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A message of the program as a sentence: a capital letter and a period.
+/// A message of the program as a sentence: a capital letter and a period. A name that it begins with stays as it is.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
+    let is_name = text.split(' ').next().is_some_and(|word| word.trim_end_matches('.').contains(['.', '@', '/']));
+    let end = if text.ends_with(['.', '!', '?', ':']) || text.is_empty() { "" } else { "." };
+    if is_name {
+        return format!("{text}{end}");
+    }
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
-    let end = if text.ends_with(['.', '!', '?', ':']) || text.is_empty() { "" } else { "." };
     first.chain(chars).chain(end.chars()).collect()
 }
 
@@ -121,6 +125,7 @@ mod tests {
         assert_eq!(quoted("a\u{2069}\u{202e}bc\nd", 6), "“\u{2068}abc …\u{2069}”");
         assert_eq!(sentence("\"x\" is no URL"), "\"x\" is no URL.");
         assert_eq!((sentence("done."), sentence("")), ("Done.".into(), String::new()));
+        assert_eq!(sentence("links.example.com is not verified"), "links.example.com is not verified.");
         for (share, text) in
             [(0.0, "0.0 %"), (0.0004, "< 0.1 %"), (0.123, "12.3 %"), (0.9999, "99.9 %"), (1.0, "100.0 %")]
         {

@@ -1,5 +1,6 @@
 //! Sender domains and the panic switch.
 
+use super::configuration::Configuration;
 use super::domain_view::{DomainView, view};
 use super::{OpError, Ops, Terms, dkim, domain_name};
 use crate::clock;
@@ -41,6 +42,9 @@ pub struct DomainUpdate {
     #[serde(default)]
     pub dkim: Option<bool>,
     pub force_verified: bool,
+    /// Nothing changes unless the domain is still configured so.
+    #[serde(default)]
+    pub expects: Option<Configuration>,
 }
 
 /// How a domain is to be verified.
@@ -97,10 +101,17 @@ pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<
     let excluded = update.excluded.as_ref().map(|all| Excluded::parse(all.iter().map(String::as_str))).transpose()?;
     let now = clock::unix_ms();
     let turn = if update.dkim.is_some() { Some(ops.dkim_turn.lock().await) } else { None };
-    let has_key = ops.settings.snapshot().domain(id).ok_or(OpError::NoSuchDomain)?.dkim.newest().is_some();
+    let has_key = {
+        let settings = ops.settings.snapshot();
+        let domain = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        // Before time is spent on making a key.
+        update.check(domain)?;
+        domain.dkim.newest().is_some()
+    };
     let key = if update.dkim == Some(true) && !has_key { Some(dkim::generate().await?) } else { None };
     let changed = ops.settings.change(|settings| {
         let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
+        update.check(before)?;
         let mut domain = before.clone();
         domain.open_tracking = update.open.unwrap_or(domain.open_tracking);
         domain.click_tracking = update.click.unwrap_or(domain.click_tracking);
@@ -123,6 +134,15 @@ pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<
     drop(turn);
     wait_for_caa(ops, id).await;
     domain_show(ops, id)
+}
+
+impl DomainUpdate {
+    fn check(&self, domain: &SenderDomain) -> Result<(), OpError> {
+        match &self.expects {
+            Some(expected) if *expected != Configuration::of(domain) => Err(OpError::ChangedMeanwhile),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn set_subdomain(

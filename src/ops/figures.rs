@@ -75,6 +75,22 @@ pub static OURS: [Figure; 11] = [
     Figure { name: "click_rate_human", value: |c| share(c, &[Counter::DeliveredClickedHuman], &[Counter::LinkCopies]) },
 ];
 
+/// A figure that is a count, by its name.
+pub fn figure_count(name: &str, counts: &Counts) -> u64 {
+    match Figure::named(name).map(|figure| figure.of(counts)) {
+        Some(Value::Count(count)) => count,
+        _ => 0,
+    }
+}
+
+/// A figure that is a share, by its name.
+pub fn figure_rate(name: &str, counts: &Counts) -> f64 {
+    match Figure::named(name).map(|figure| figure.of(counts)) {
+        Some(Value::Rate(rate)) => rate,
+        _ => 0.0,
+    }
+}
+
 const BOUNCED: &[Counter] = &[Counter::BouncedPermanent, Counter::BouncedTransient];
 /// Copies of which the end is known. Not all that were sent: those that wait may still be delivered.
 const SETTLED: &[Counter] =

@@ -1,8 +1,9 @@
-//! One function per change of state, and per look at it, for whoever asks: the command line's socket now, the API
-//! and the dashboard later. Rules are the core's; this module puts them together with the settings, the log, the
+//! One function per change of state, and per look at it, for whoever asks: the command line's socket, the API,
+//! the dashboard. Rules are the core's; this module puts them together with the settings, the log, the
 //! queue and the view.
 
 mod certificates;
+mod configuration;
 mod dkim;
 mod domain_view;
 mod domains;
@@ -18,12 +19,14 @@ mod opt_outs;
 mod periods;
 mod recipients;
 mod stats;
+mod tops;
 mod webhooks;
 
 pub use certificates::{
     WantedHost, certificate_dropped, certificate_failed, certificate_in_use, certificate_issued, hosts_of_nobody,
     hosts_with_certificates, target_asked,
 };
+pub use configuration::Configuration;
 pub use dkim::{DkimImport, dkim_checked, dkim_forget, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
@@ -32,7 +35,7 @@ pub use domains::{
 };
 pub use emails::{Email, Range, email_list, email_show};
 pub use events::{Interest, events_of, events_of_page, events_page, events_tail};
-pub use figures::{CONTRACT, Figure, OURS, Value};
+pub use figures::{CONTRACT, Figure, OURS, Value, figure_count, figure_rate};
 pub use history::{READERS, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
@@ -46,6 +49,7 @@ pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
+pub use tops::{SkipTop, Tops, link_tops, skip_tops};
 
 pub use webhooks::{
     MAX_WEBHOOKS, NewWebhook, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
@@ -117,6 +121,8 @@ pub enum OpError {
     UnknownDomain(DomainName),
     /// By its id.
     NoSuchDomain,
+    /// It is no longer what whoever wants to change it has seen.
+    ChangedMeanwhile,
     /// All tracking hosts lead there, so it can be none itself.
     HostIsTarget(DomainName),
     /// The CA does not serve names that end so.
@@ -183,6 +189,7 @@ impl fmt::Display for OpError {
                 write!(f, "{host} is where the CNAMEs of all tracking hosts lead: give another subdomain")
             }
             Self::NoSuchDomain => f.write_str("there is no such sender domain"),
+            Self::ChangedMeanwhile => f.write_str("somebody else has changed this domain meanwhile: look at it again"),
             Self::UnsupportedSuffix { host, suffix, policy } => {
                 write!(
                     f,

@@ -1,6 +1,6 @@
 //! What the command line shows of a domain: its days, and what stands out in them.
 
-use super::figures::{Figure, Value};
+use super::figures::{figure_count as count, figure_rate as rate};
 use super::metrics::{DomainHours, MetricsQuery, metrics_of};
 use super::periods::{Granularity, Window};
 use super::{OpError, Ops};
@@ -128,24 +128,6 @@ fn stats_of(store: &Store, domain: DomainHours, days: u32, now: u64) -> Result<D
     untracked.truncate(TOP);
     let total = DayStats::of(None, &counted.totals);
     Ok(DomainStats { domain: name, days, total, links, tags, untracked })
-}
-
-fn value(name: &str, counts: &Counts) -> Value {
-    Figure::named(name).map_or(Value::Count(0), |figure| figure.of(counts))
-}
-
-fn count(name: &str, counts: &Counts) -> u64 {
-    match value(name, counts) {
-        Value::Count(count) => count,
-        Value::Rate(_) => 0,
-    }
-}
-
-fn rate(name: &str, counts: &Counts) -> f64 {
-    match value(name, counts) {
-        Value::Rate(rate) => rate,
-        Value::Count(_) => 0.0,
-    }
 }
 
 impl DayStats {

@@ -14,7 +14,7 @@ mod told;
 
 pub use counts::{
     Counter, Counts, Scope, counted_url, counts, counts_before, counts_by_hour, counts_by_link, counts_by_skip,
-    counts_by_tag, counts_of_message, hour_of, link_hash,
+    counts_by_tag, counts_of_message, hour_of, link_hash, link_url, links_within, skips_within,
 };
 pub use deliveries::{
     Attempt, Busy, Delivery, DeliveryStatus, Due, MAX_RESPONSE, NewDelivery, Order, Settled, State, deliveries,

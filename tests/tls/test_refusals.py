@@ -5,6 +5,7 @@ import resolver
 import rest
 from base import DAY, HOST, LINKS, TARGET, Acme, certificate, load_tests  # noqa: F401
 from front import problem
+from support import until
 
 OURS = 'CAA 0 issue "ca.example.net"'
 DENIED = '@ CAA 0 issue "other.example.org"'
@@ -64,8 +65,9 @@ class Caa(Acme):
         server = self.begin(names=())
         self.dns.zone("example.com", LINKS, DENIED)
         self.dns.zone("example.org", LINKS, f"@ {OURS}")
-        domain = rest.create(server, "example.com")
-        domain = rest.verify(server, domain)
+        domain = rest.verify(server, rest.create(server, "example.com"))
+        # An answer waits for DNS, but not for long.
+        domain = self.looked_at(server, domain, "pending")
         record = rest.record(domain, kind="TrackingCAA")
         self.assertEqual((record["name"], record["value"], record["status"]),
                          ("example.com", '0 issue "ca.example.net"', "pending"))
@@ -77,10 +79,17 @@ class Caa(Acme):
         self.assertEqual(handshake.alert(self.secure, HOST), handshake.REFUSED)
 
         self.dns.zone("example.com", LINKS, DENIED, f"@ {OURS}")
-        domain = rest.verify(server, domain)
-        self.assertEqual(rest.status(domain, kind="TrackingCAA"), "verified")
+        domain = self.looked_at(server, rest.verify(server, domain), "verified")
         self.ready(server, domain)
         self.assertEqual(len(self.front.orders(HOST)), 1)
+
+    def looked_at(self, server, domain, status):
+        """Waits until the CAA record has this status, and the domain is looked at."""
+        def seen():
+            found = rest.fetch(server, domain)
+            return found if rest.status(found, kind="TrackingCAA") == status else None
+
+        return until(f"the CAA record to be {status}", seen, 20)
 
     def test_one_that_forbids_a_host_that_an_operator_vouches_for(self):
         """No word of ours makes a CA issue: what keeps the mail untracked is said."""

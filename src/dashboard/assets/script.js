@@ -1,6 +1,7 @@
 // Makes pages nicer; everything works without it. Copy buttons beside what has `data-copy`; parts of a page that have
-// `data-live` are fetched anew every so many seconds, until they no longer have it; times in the reader's own zone. What
-// somebody has opened, scrolled, selected or focused in such a part stays so.
+// `data-live` are fetched anew every so many seconds, until they no longer have it, and their `data-told` is said aloud
+// when it changes; times in the reader's own zone. What somebody has opened, scrolled, selected or focused in such a part
+// stays so.
 "use strict";
 (() => {
   const told = document.createElement("p");
@@ -46,15 +47,20 @@
   }
 
   function replace(old, fresh) {
-    const like = (other) => ["href", "aria-label", "id"].every((name) => other.getAttribute(name) === focused.getAttribute(name));
-    const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const again = focused && [...fresh.querySelectorAll(focused.tagName)].find(like);
+    const reached = (root) => [...root.querySelectorAll("a, button, summary, [tabindex]")];
+    const named = (element) => [element.getAttribute("href"), element.getAttribute("aria-label"), element.textContent].join("|");
+    const place = reached(old).indexOf(document.activeElement);
+    const name = place < 0 ? "" : named(document.activeElement);
     const opened = [...old.querySelectorAll("details")].map((element) => element.open);
     const scrolled = [...old.querySelectorAll(".scroll")].map((element) => element.scrollLeft);
     old.replaceWith(fresh);
     fresh.querySelectorAll("details").forEach((element, n) => { element.open = opened[n] ?? element.open; });
     fresh.querySelectorAll(".scroll").forEach((element, n) => { element.scrollLeft = scrolled[n] ?? 0; });
-    if (again) again.focus({ preventScroll: true });
+    if (place >= 0) {
+      const again = reached(fresh).find((element) => named(element) === name) || reached(fresh)[place];
+      if (again) again.focus({ preventScroll: true });
+    }
+    if (fresh.dataset.told && fresh.dataset.told !== old.dataset.told) told.textContent = fresh.dataset.told;
   }
 
   async function refresh() {
