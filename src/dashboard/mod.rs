@@ -7,15 +7,22 @@
 //! to keep to, and that every fault is a page with a sentence ([`error`]).
 
 mod assets;
+mod email;
+mod emails;
 mod error;
 mod filters;
 mod form;
 mod frame;
 mod kills;
+mod neutral;
+mod preview;
+mod reasons;
 mod session;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod visit;
 mod words;
 
 use crate::clock;
@@ -71,6 +78,11 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard", get(async || axum::response::Redirect::to("/dashboard/kill-list")))
         // Domains.
         // Emails.
+        .route("/dashboard/emails", get(emails::list))
+        .route("/dashboard/emails/{id}", get(email::timeline))
+        .route("/dashboard/emails/{id}/report", get(email::report))
+        .route("/dashboard/emails/{id}/preview", get(preview::show))
+        .route("/dashboard/emails/{id}/preview/content", get(preview::content))
         // Metrics.
         // Webhooks, API keys and queue.
         // Kill list.
