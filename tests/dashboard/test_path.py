@@ -37,6 +37,9 @@ Content-Type: text/html; charset=utf-8\r
 """
 # Width and height of the first image, once it is known whether it is one.
 IMAGE = "(image => image.complete && [image.naturalWidth, image.naturalHeight])(document.images[0])"
+# Of each row of a table of records: its text, and what one would copy. All at once, since live parts come anew.
+ROWS = """[...document.querySelectorAll("main table.records tbody tr")].map(
+    row => [row.innerText, [...row.querySelectorAll("code")].map(one => one.innerText)])"""
 RECORD = re.compile(r"\b(CNAME|CAA|TXT)\b")
 # What is clicked sooner after delivery is no person's.
 SOONEST = 2.1
@@ -70,11 +73,9 @@ class Path(Case):
     def records(self, browser):
         """(name, type, value) of each record as the page shows it, by what one would copy."""
         found = []
-        for row in browser.all("main tr"):
-            kind = RECORD.search(row.text)
-            if kind:
-                name, value = [one.text for one in browser.all("code", row)][:2]
-                found.append((name, kind[1], value))
+        for text, (name, value, *_) in browser.value(ROWS):
+            kind = RECORD.search(text)
+            found.append((name, kind[1], value))
         return found
 
     def put(self, records, *more):
@@ -94,7 +95,7 @@ class Path(Case):
 
     def is_verified(self, browser):
         """That each of the records is said to be."""
-        rows = [row.text.lower() for row in browser.all("main tr") if RECORD.search(row.text)]
+        rows = [text.lower() for text, _ in browser.value(ROWS)]
         return rows and all("verified" in row and "not verified" not in row for row in rows)
 
     def newsletter(self, offer):

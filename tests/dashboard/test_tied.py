@@ -10,9 +10,9 @@ from support import until
 from together import load_tests  # noqa: F401
 from visitor import words
 
-MINE, OTHERS = "example.com", "secret.example.org"
+MINE, OTHERS = "example.com", "zebra.example.org"
 # Which stands in everything that is not theirs.
-SECRET = "secret"
+SECRET = "zebra"
 SHARED = {"/dashboard", "/dashboard/domains", "/dashboard/emails", "/dashboard/metrics", "/dashboard/webhooks"}
 CLOSED = ("/dashboard/api-keys", "/dashboard/api-keys/new", "/dashboard/queue", "/dashboard/kill-list",
           "/dashboard/kill-list/new")
