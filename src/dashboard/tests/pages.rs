@@ -91,7 +91,7 @@ async fn a_webhook_from_its_making_to_its_end() {
     assert!(
         empty.contains("There is none yet")
             && empty.contains("curl -H")
-            && empty.contains("http://relay.example.net/webhooks")
+            && empty.contains("http://relay.example.net:8081/webhooks")
     );
 
     for (fields, wrong) in [
@@ -105,7 +105,7 @@ async fn a_webhook_from_its_making_to_its_end() {
         assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(again.text.contains(wrong), "{wrong}: {}", again.text);
         // All that was typed is there again.
-        assert_eq!(again.between("id=\"endpoint\" name=\"endpoint\" value=\"", "\""), escaped(fields[0].1));
+        assert_eq!(again.between("name=\"endpoint\" type=\"text\" value=\"", "\""), escaped(fields[0].1));
         let checked = fields.contains(&("events[]", "email.sent"));
         assert_eq!(again.text.contains("name=\"events[]\" value=\"email.sent\" checked"), checked);
         assert!(!again.text.contains("name=\"enabled\" value=\"yes\" checked"));
@@ -241,14 +241,14 @@ async fn an_api_key_from_its_making_to_its_end() {
         let again = place.post("/dashboard/api-keys/new", &browser, fields).await;
         assert_eq!((again.status, count()), (StatusCode::UNPROCESSABLE_ENTITY, 1), "{wrong}");
         assert!(again.text.contains(wrong) && !again.text.contains("re_"), "{wrong}: {}", again.text);
-        assert_eq!(again.between("id=\"name\" name=\"name\" value=\"", "\""), escaped(fields[0].1));
+        assert_eq!(again.between("name=\"name\" type=\"text\" value=\"", "\""), escaped(fields[0].1));
     }
     let fields = [("name", EVIL), ("permission", "full_access"), ("domains[]", "b\u{fc}cher.example"), ("csrf", "x")];
     let made = place.post("/dashboard/api-keys/new", &browser, &fields).await;
     assert_eq!((made.status, count()), (StatusCode::OK, 2));
     let token = made.between("<code data-copy=\"the key\">", "<").to_owned();
     assert!(token.starts_with("re_") && made.text.contains("b\u{fc}cher.example"));
-    assert!(made.text.contains(&format!("Authorization: Bearer {token}\" http://relay.example.net/domains")));
+    assert!(made.text.contains(&format!("Authorization: Bearer {token}\" http://relay.example.net:8081/domains")));
     let tied = place.sign_in(&token).await;
     assert_eq!(place.get("/dashboard/queue", &tied).await.status, StatusCode::NOT_FOUND);
 
