@@ -137,7 +137,8 @@ def directives(answer):
 
 
 def valid(folder, answers):
-    """What html-validate finds in pages as they were served, all in one go."""
+    """What html-validate finds in pages as they were served, all in one go. Its rule on `meta-refresh` is off: where no
+    script runs, and there alone, a page that shows what goes on asks for itself again."""
     folder.mkdir(parents=True, exist_ok=True)
     files, names = [], {}
     for number, answer in enumerate(one for one in answers if not CONTENT.match(one.path)):

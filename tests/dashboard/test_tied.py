@@ -100,8 +100,7 @@ class Tied(Case):
                              ("Recipient, Message-ID or queue id", mail.id), ("Subject", f"{SECRET} offer"),
                              ("Tag", f"list={SECRET}")):
             with self.subTest(value):
-                page = visitor.get("/dashboard/emails")
-                form = next(one for one in page.forms if label in one.labels)
+                form = visitor.get("/dashboard/emails").asking(label)
                 answer = visitor.submit(form, {label: value}, "Search")
                 self.assertNotIn(f"/dashboard/emails/{mail.id}", answer.text)
         operator = self.visitor(self.server.token)
