@@ -32,8 +32,9 @@ struct Page {
     name: String,
     /// There is no tracking subdomain yet.
     new: bool,
-    /// The tracking host asked for.
+    /// The tracking host asked for, and the one in use where that is another one.
     host: String,
+    in_use: Option<String>,
     /// Until when the subdomain cannot be changed.
     locked: Option<String>,
     /// The field is locked, as it shows what it was.
@@ -117,6 +118,10 @@ impl Page {
             wrong: Wrong::default(),
             changed: Vec::new(),
             new: asked.is_none(),
+            in_use: domain
+                .active_subdomain(dashboard.ops.terms.load().demand)
+                .filter(|used| domain.tracking_subdomain() != Some(used))
+                .map(|used| unicode(used.host.as_str())),
             host: host_of(asked.as_deref().unwrap_or("links"), &name),
             locked: next.map(|at| when(at, now)),
             name,

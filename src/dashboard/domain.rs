@@ -132,9 +132,12 @@ pub fn host_of(labels: &str, domain: &str) -> String {
     format!("{labels}.{domain}")
 }
 
-/// A time, and how far away it is.
+/// How far away a time is, and the time, where it is not at hand.
 pub fn when(at: u64, now: u64) -> String {
-    format!("{} ({} UTC)", away(at, now), time(at))
+    match at.abs_diff(now) < 60_000 {
+        true => away(at, now),
+        false => format!("{} ({} UTC)", away(at, now), time(at)),
+    }
 }
 
 /// What the two tabs of a domain begin with.
@@ -156,7 +159,7 @@ impl Head {
             "off" => "Mail is not signed here: DKIM is off.".to_owned(),
             text => match text.strip_prefix("off: ") {
                 Some(why) => format!("Mail is not signed now: {}.", cut(why, MOST_WORDS)),
-                None => format!("Mail is signed with DKIM, {}.", cut(text, MOST_WORDS)),
+                None => format!("Mail is signed with DKIM, {}.", cut(text.trim_start_matches("with "), MOST_WORDS)),
             },
         };
         Self {

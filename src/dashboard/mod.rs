@@ -11,6 +11,8 @@ mod configure;
 mod csv;
 mod domain;
 mod domains;
+mod email;
+mod emails;
 mod error;
 mod facts;
 mod filters;
@@ -22,8 +24,10 @@ mod kills;
 mod measured;
 mod metrics;
 mod needs;
+mod neutral;
 mod overview;
 mod plot;
+mod preview;
 mod queue;
 mod queued;
 mod reasons;
@@ -35,6 +39,8 @@ mod sign_in;
 mod span;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod visit;
 mod webhook;
 mod webhooks;
 mod words;
@@ -100,6 +106,11 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/domains/{id}/configure", get(configure::form).post(configure::save))
         .route("/dashboard/domains/{id}/delete", get(removal::confirm).post(removal::delete))
         // Emails.
+        .route("/dashboard/emails", get(emails::list))
+        .route("/dashboard/emails/{id}", get(email::timeline))
+        .route("/dashboard/emails/{id}/report", get(email::report))
+        .route("/dashboard/emails/{id}/preview", get(preview::show))
+        .route("/dashboard/emails/{id}/preview/content", get(preview::content))
         // Metrics.
         .route("/dashboard/metrics", get(metrics::show))
         .route("/dashboard/metrics.csv", get(metrics::file))

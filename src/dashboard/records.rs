@@ -34,8 +34,8 @@ struct Records {
     /// What comes next, in sentences.
     next: Vec<String>,
     rows: Vec<Row>,
-    /// Why a CAA record is needed, where one is.
-    caa: Option<String>,
+    /// Whether a CAA record that is needed is there, and why it is.
+    caa: Option<(bool, String)>,
     button: &'static str,
     certificate: Option<(Badge, String)>,
     earlier: Vec<Line>,
@@ -77,7 +77,9 @@ pub async fn show(State(dashboard): State<Arc<Dashboard>>, reached: Reached) -> 
         tracks: view.tracking_subdomain.is_some(),
         next: next(&view, now),
         rows: asked(&view).map(|record| Row::of(record, now)).collect(),
-        caa: asked(&view).find(|record| record.record == "TrackingCAA").map(|record| why_caa(record, issuer)),
+        caa: asked(&view)
+            .find(|record| record.record == "TrackingCAA")
+            .map(|record| (record.status == "verified", why_caa(record, issuer))),
         button: if all_there(&view) { "Check again" } else { "I've added the records" },
         certificate: (view.certificate.state != "none")
             .then(|| (certificate_badge(&view.certificate), about(&view.certificate, by_acme, now))),
@@ -237,9 +239,13 @@ impl Line {
 
 /// Why the customer is asked for a record that has nothing to do with tracking.
 fn why_caa(record: &RecordView, issuer: &str) -> String {
+    let named = match record.status.as_str() {
+        "verified" => format!("and {issuer} is among them. Keep the CAA record below"),
+        _ => format!("and {issuer} is not among them. Add the CAA record below to the others"),
+    };
     format!(
-        "CAA records at {} say which authorities may issue certificates, and {issuer} is not among them. With the CAA \
-         record below, beside the others, a certificate for your tracking subdomain can be issued.",
+        "CAA records at {} say which authorities may issue certificates, {named}, so that the certificate for your \
+         tracking subdomain can be issued.",
         record.name
     )
 }
@@ -265,7 +271,7 @@ impl Row {
         let open = is_open(record) || record.status == "verified" && !record.by_operator;
         let next_check = record.next_check_at.filter(|_| open).map(|at| match at <= now {
             true => "at this moment".to_owned(),
-            false => when(at, now),
+            false => away(at, now),
         });
         Self {
             line: Line::of(record),
@@ -361,6 +367,8 @@ mod tests {
         assert_eq!(answer(missing), "Found nothing at links.example.com.");
         let why = why_caa(&record("TrackingCAA", "pending", None), "ca.example.net");
         assert!(why.contains("ca.example.net is not among them"), "{why}");
+        let why = why_caa(&record("TrackingCAA", "verified", None), "ca.example.net");
+        assert!(why.contains("ca.example.net is among them. Keep"), "{why}");
         let vouched = RecordView { by_operator: true, ..record("Tracking", "verified", Some(NOW + 1)) };
         assert_eq!(Line::of(&vouched).badge.text, "Verified by the operator's word");
     }

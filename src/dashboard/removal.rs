@@ -62,8 +62,8 @@ fn of_links(domain: &SenderDomain, grace: Duration, target: &str, now: u64) -> V
         many => format!("{} and {} more", hosts[..5].join(", "), many - 5),
     };
     let keep = format!(
-        "To keep them working longer, put a proxy of your own before {target} for these hosts first; the README has \
-         one ready, under “When a customer leaves”."
+        "To keep them working for good, put a proxy of your own before {target} first, which takes over these hosts \
+         and sets X-Forwarded-Host; the README has one under “When a customer leaves”."
     );
     let ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     match ms {

@@ -92,7 +92,7 @@ pub fn email_show(ops: &Ops, id: &QueueId) -> Result<Email, OpError> {
     with_interest(ops, super::message_show(ops, id)?)
 }
 
-fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {
+pub(super) fn with_interest(ops: &Ops, message: MessageView) -> Result<Email, OpError> {
     let interest = interest(ops, &message.id)?;
     Ok(Email { message, interest })
 }

@@ -91,6 +91,63 @@ pub fn events_of_page(
     Ok((order[from..to].iter().take(limit).map(|(_, step)| event(step)).collect(), more))
 }
 
+/// What happened to one recipient's copy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopyEvents {
+    /// Index into the envelope's recipients.
+    pub recipient: u16,
+    /// In order of time, from the acceptance on; those that were asked for.
+    pub events: Vec<Event>,
+    /// How many there are.
+    pub all: usize,
+    /// Opens and clicks beyond these, of which nothing is kept but that they were.
+    pub counted: u64,
+}
+
+/// Up to `limit` events of each of these copies of a message, past the first `skip` of them. Reads the disk.
+pub fn events_of_copies(
+    ops: &Ops,
+    id: &QueueId,
+    recipients: &[u16],
+    skip: usize,
+    limit: usize,
+) -> Result<Vec<CopyEvents>, OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let row = store::message(&store, id)?.map(|(row, _)| row);
+    let waiting = if row.is_none() { ops.queue.show(id).or_else(|| ops.queue.settled(id)) } else { None };
+    let accepted = row.as_ref().map(|row| &row.head).or(waiting.as_ref().map(|waiting| &waiting.head));
+    let accepted_at = accepted.ok_or(OpError::UnknownMessage(*id))?.accepted_at;
+    let mut copies = Vec::with_capacity(recipients.len());
+    for recipient in recipients.iter().copied() {
+        let mut events = vec![Event::sent(*id, accepted_at)];
+        let mut counted = 0;
+        match (&row, &waiting) {
+            (Some(row), _) => {
+                of_recipient(id, row, recipient, &mut events);
+                let seen = store::seen(&store, id, recipient)?.map(|(seen, _)| seen).unwrap_or_default();
+                events.extend(seen.entries.iter().map(|entry| of_entry(id, recipient, entry, Some(row))));
+                let detailed = seen.entries.iter().map(|entry| u64::from(entry.count)).sum();
+                counted = seen.tally.hits.iter().map(|hits| u64::from(*hits)).sum::<u64>().saturating_sub(detailed);
+            }
+            // The history has it in a moment.
+            (None, Some(waiting)) => {
+                let address = waiting.head.envelope.recipients.get(usize::from(recipient)).map(|r| &r.address);
+                let state = waiting.recipients.get(usize::from(recipient));
+                events.extend(state.and_then(|state| {
+                    let (status, reply, at) = (state.status, state.reply.clone(), state.at);
+                    Event::of_outcome(*id, address, &Outcome { recipient, status, reply, at })
+                }));
+            }
+            (None, None) => {}
+        }
+        events.sort_by_key(|event| event.at);
+        let all = events.len();
+        let events = events.into_iter().skip(skip).take(limit).collect();
+        copies.push(CopyEvents { recipient, events, all, counted });
+    }
+    Ok(copies)
+}
+
 /// What an event is made of.
 enum Step<'a> {
     Own(&'a Event),
@@ -126,6 +183,24 @@ pub(super) fn interest(ops: &Ops, id: &str) -> Result<Interest, OpError> {
     })
 }
 
+/// How many recipients followed a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkClicks {
+    pub any: u64,
+    /// Those whose click was taken for no machine's.
+    pub human: u64,
+}
+
+/// How many followed each of these rewritten links of a message. Reads the disk.
+pub fn link_clicks(ops: &Ops, id: &QueueId, links: &[u16]) -> Result<HashMap<u16, LinkClicks>, OpError> {
+    let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
+    let clicks = |link: &u16| {
+        let counts = store::counts(&store, Scope::MessageLink(*id, *link))?;
+        Ok((*link, LinkClicks { any: counts.get(Counter::ClickedAny), human: counts.get(Counter::ClickedHuman) }))
+    };
+    links.iter().map(clicks).collect()
+}
+
 fn timeline(store: &Store, id: &QueueId, row: &MessageRow) -> Result<Vec<Event>, OpError> {
     let mut events = Vec::new();
     of_message(id, row, &mut events);
@@ -139,18 +214,23 @@ fn timeline(store: &Store, id: &QueueId, row: &MessageRow) -> Result<Vec<Event>,
 
 fn of_message(id: &QueueId, row: &MessageRow, out: &mut Vec<Event>) {
     out.push(Event::sent(*id, row.head.accepted_at));
-    let addresses = row.head.envelope.recipients.iter().map(|recipient| &recipient.address);
-    for ((place, recipient), to) in (0u16..).zip(&row.recipients).zip(addresses) {
-        let outcome = |status, reply: &str, at| {
-            Event::of_outcome(*id, Some(to), &Outcome { recipient: place, status, reply: reply.into(), at })
-        };
-        if let Some(delay) = &recipient.delay {
-            let deferred = Status::Deferred { attempts: 1, next: 0, age: 0, told: false };
-            out.extend(outcome(deferred, &delay.reply, delay.at));
-        }
-        if recipient.status.is_settled() {
-            out.extend(outcome(recipient.status, &recipient.reply, recipient.at));
-        }
+    for (place, _) in (0u16..).zip(&row.recipients) {
+        of_recipient(id, row, place, out);
+    }
+}
+
+fn of_recipient(id: &QueueId, row: &MessageRow, place: u16, out: &mut Vec<Event>) {
+    let Some(recipient) = row.recipients.get(usize::from(place)) else { return };
+    let Some(to) = row.head.envelope.recipients.get(usize::from(place)) else { return };
+    let outcome = |status, reply: &str, at| {
+        Event::of_outcome(*id, Some(&to.address), &Outcome { recipient: place, status, reply: reply.into(), at })
+    };
+    if let Some(delay) = &recipient.delay {
+        let deferred = Status::Deferred { attempts: 1, next: 0, age: 0, told: false };
+        out.extend(outcome(deferred, &delay.reply, delay.at));
+    }
+    if recipient.status.is_settled() {
+        out.extend(outcome(recipient.status, &recipient.reply, recipient.at));
     }
 }
 

@@ -111,7 +111,7 @@ pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, O
     }
     match ops.store.load_full() {
         Some(store) => {
-            ids.extend(store::messages_with(&store, text, limit)?);
+            ids.extend(store::messages_with(&store, text, None, limit)?);
             for id in ids {
                 if ops.queue.show(&id).is_some() {
                     continue;

@@ -4,12 +4,15 @@
 
 mod certificates;
 mod configuration;
+mod content;
 mod dkim;
 mod domain_view;
 mod domains;
 mod emails;
 mod events;
 mod figures;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod history;
 mod keys;
 mod kills;
@@ -18,6 +21,7 @@ mod metrics;
 mod opt_outs;
 mod periods;
 mod recipients;
+mod search;
 mod stats;
 mod tops;
 mod webhooks;
@@ -27,6 +31,7 @@ pub use certificates::{
     hosts_with_certificates, target_asked,
 };
 pub use configuration::Configuration;
+pub use content::{Content, email_content};
 pub use dkim::{DkimImport, dkim_checked, dkim_forget, dkim_import, dkim_rotate};
 pub use domain_view::{CertificateView, DomainView, RecordView};
 pub use domains::{
@@ -34,7 +39,10 @@ pub use domains::{
     domain_update, domain_verify, tracking_switch,
 };
 pub use emails::{Email, Range, email_list, email_show};
-pub use events::{Interest, events_of, events_of_page, events_page, events_tail};
+pub use events::{
+    CopyEvents, Interest, LinkClicks, events_of, events_of_copies, events_of_page, events_page, events_tail,
+    link_clicks,
+};
 pub use figures::{CONTRACT, Figure, OURS, Value, figure_count, figure_rate};
 pub use history::{READERS, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
@@ -47,6 +55,8 @@ pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
 
 pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
+pub use search::{Among, LOOKS, Looked, Wanted, domains_of, emails_where, emails_with};
+
 pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 pub use tops::{SkipTop, Tops, link_tops, skip_tops};

@@ -34,7 +34,7 @@ const MOST: usize = 1_000_000;
 pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(KnownMessage) -> bool) -> Result<(), OpError> {
     let address = parsed(address)?;
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
-    for id in store::messages_with(&store, address.as_str(), MOST)? {
+    for id in store::messages_with(&store, address.as_str(), None, MOST)? {
         let Some((row, _)) = store::message(&store, &id)? else { continue };
         let is_they = |place: usize| {
             let recipient = row.head.envelope.recipients.get(place);
@@ -64,7 +64,7 @@ pub async fn recipient_erase(ops: &Ops, address: &str) -> Result<usize, OpError>
     loop {
         // The rows that were found by are gone afterwards, so this ends: with a turn for what webhooks were told, which
         // may name somebody of whom nothing else is left.
-        let messages = store::messages_with(&store, address.as_str(), STEP)?;
+        let messages = store::messages_with(&store, address.as_str(), None, STEP)?;
         let (answer, done) = oneshot::channel();
         let forget = Forget { address: address.as_str().into(), messages, answer };
         ops.forget.send(forget).await.map_err(|_| OpError::NoHistory)?;

@@ -234,7 +234,7 @@ async fn what_is_past_its_time_is_forgotten_first_the_traces_and_then_all() {
     let store = folded(dir.path(), &log, none, a_turn).await;
     assert!(store::message(&store, &id(1)).unwrap().is_none());
     assert!(store::seen_by_all(&store, &id(1)).unwrap().is_empty());
-    assert!(store::messages_with(&store, "person0@example.net", 9).unwrap().is_empty());
+    assert!(store::messages_with(&store, "person0@example.net", None, 9).unwrap().is_empty());
     assert!(all(&store, Scope::All).is_empty());
     assert!(store::counts(&store, Scope::Message(id(1))).unwrap().is_empty());
     assert!(store::latest_hits(&store, 9).unwrap().is_empty());
@@ -259,8 +259,8 @@ async fn a_recipient_is_forgotten_and_others_are_not() {
     assert_eq!(addresses, [store::ERASED, "person1@example.net", "person2@example.net"]);
     let left: Vec<_> = store::seen_by_all(&store, &id(1)).unwrap().iter().map(|(place, ..)| *place).collect();
     assert_eq!(left, [1]);
-    assert!(store::messages_with(&store, "person0@example.net", 9).unwrap().is_empty());
-    assert_eq!(store::messages_with(&store, "person1@example.net", 9).unwrap(), [id(1)]);
+    assert!(store::messages_with(&store, "person0@example.net", None, 9).unwrap().is_empty());
+    assert_eq!(store::messages_with(&store, "person1@example.net", None, 9).unwrap(), [id(1)]);
     assert_eq!(all(&store, Scope::Domain("example.com")).get(Counter::OpensHuman), 6, "counts name nobody");
 }
 

@@ -34,14 +34,14 @@ struct Work<'m> {
 }
 
 /// The text of a part in its charset.
-enum Body<'m> {
+pub(super) enum Body<'m> {
     Identity(&'m [u8]),
     QuotedPrintable(Decoded),
     Base64(Decoded),
 }
 
 impl Body<'_> {
-    fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8] {
         match self {
             Self::Identity(text) => text,
             Self::QuotedPrintable(decoded) | Self::Base64(decoded) => &decoded.bytes,
@@ -313,7 +313,7 @@ impl Draft {
 }
 
 /// Why a part, and what is inside it, is never touched.
-fn untouchable(part: &Part) -> Option<SkipReason> {
+pub(super) fn untouchable(part: &Part) -> Option<SkipReason> {
     match part.media() {
         "multipart/signed" => Some(SkipReason::SignedPart),
         "multipart/encrypted" => Some(SkipReason::EncryptedPart),
@@ -335,7 +335,7 @@ fn has_no_room(message: &[u8], part: &Part) -> bool {
 }
 
 /// The text of an HTML part and its charset.
-fn decode<'m>(
+pub(super) fn decode<'m>(
     message: &'m [u8],
     part: &Part,
     limits: &Limits,

@@ -8,6 +8,8 @@
 //!    on each link (`link`), and lays the changes out in each part's transfer encoding (`splice`).
 //! 2. [`Plan::copy_for`] copies the octets that stay and writes the tokens of one recipient between them.
 //!
+//! [`marked`] tells afterwards, for people, what became of each link.
+//!
 //! In doubt nothing is changed and the [`Report`] says why. A panic in here costs the tracking of one message: the
 //! original goes out.
 
@@ -15,6 +17,7 @@ mod draft;
 mod foreign;
 mod html;
 mod link;
+mod marked;
 mod pixel;
 mod policy;
 mod report;
@@ -23,6 +26,7 @@ mod splice;
 mod tests;
 
 pub use link::destination_of;
+pub use marked::{Mark, Marked, MarkedHtml, MarkedLink, Shown, marked};
 pub use policy::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking, signing_domain};
 pub use report::{LinkDetail, LinkOutcome, Note, Pixel, Report, ReportFacts, SkipReason};
 

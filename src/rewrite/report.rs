@@ -172,7 +172,7 @@ pub struct Report {
 
 /// Octets of detail that a report keeps.
 const MAX_DETAIL: usize = 8 << 10;
-const MAX_URL: usize = 500;
+pub(super) const MAX_URL: usize = 500;
 /// What a detail takes beside its URL, about.
 const DETAIL_OVERHEAD: usize = 24;
 

@@ -7,7 +7,8 @@
 //! as its segment is freed.
 //!
 //! Reading order: `record` (one record), `segment` (one file), `walk` (from record to record), `index` (the fold),
-//! `queue` → `writer` → `shared` (the way in), `compact`, `recover`, `read` (the way out); `disk` beneath them.
+//! `queue` → `writer` → `shared` (the way in), `compact`, `recover`, `read` and `find` (the way out); `disk` beneath
+//! them.
 //!
 //! ```text
 //!  append ─┐
@@ -32,6 +33,7 @@
 mod compact;
 mod disk;
 mod error;
+mod find;
 mod index;
 mod queue;
 mod read;

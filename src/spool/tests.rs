@@ -640,3 +640,53 @@ proptest! {
         fuzz_recover(&noise);
     }
 }
+
+#[test]
+fn the_bytes_of_a_settled_message_are_found_while_they_are_there() {
+    // Bodies of different lengths.
+    let minute = |n: u64| n * 60_007;
+    let dir = TempDir::new().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    for n in 0..200 {
+        log.append_soon(message(minute(n), 1)).unwrap();
+        // One waits until all others are done.
+        if n != 3 {
+            log.append_soon(outcome(minute(n), 0, Status::Delivered)).unwrap();
+        }
+    }
+    settle(&log);
+    assert!(log.stats().segments > 20);
+    let find = |log: &Log, n: u64, until: u64| log.find_body(&id(minute(n)), minute(n)..minute(until), 200);
+    for n in 0..200 {
+        assert_eq!(find(&log, n, n).unwrap(), body(minute(n)), "{n}");
+    }
+    log.append_soon(outcome(minute(3), 0, Status::Delivered)).unwrap();
+    settle(&log);
+    assert_eq!(find(&log, 3, 200).unwrap(), body(minute(3)));
+    assert_eq!(find(&log, 777, 777), Err(BodyError::NotFound));
+    assert_eq!(log.find_body(&id(1), 0..minute(200), 9), Err(BodyError::NotFound), "within its bounds");
+}
+
+#[test]
+fn what_was_written_again_is_found_where_it_is_now() {
+    // Bodies of different lengths.
+    let minute = |n: u64| n * 60_007;
+    let dir = TempDir::new().unwrap();
+    let (log, _) = Log::open(Options { slack: 0, ..options(dir.path()) }).unwrap();
+    let freed = |log: &Log| log.0.shared.index().segments.first_key_value().is_some_and(|(first, _)| *first > 5);
+    log.append_soon(message(minute(0), 1)).unwrap();
+    for n in 1..100 {
+        log.append_soon(message(minute(n), 1)).unwrap();
+        log.append_soon(outcome(minute(n), 0, Status::Delivered)).unwrap();
+    }
+    settle(&log);
+    eventually("compaction", || {
+        log.release(log.0.shared.index().end());
+        freed(&log)
+    });
+    assert_eq!(log.find_body(&id(minute(1)), minute(1)..minute(1), 1_000), Err(BodyError::NotFound));
+    log.append_soon(outcome(minute(0), 0, Status::Delivered)).unwrap();
+    settle(&log);
+    // It waited until after the last of them.
+    assert_eq!(log.find_body(&id(0), 0..minute(100), 10_000).unwrap(), body(0));
+}

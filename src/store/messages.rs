@@ -191,13 +191,20 @@ pub fn failed_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, Stor
     Ok(rows.iter().filter_map(|(key, _)| Some(QueueId::from_bytes(key.get(1..)?.try_into().ok()?))).collect())
 }
 
-/// The newest `limit` messages that have this Message-ID, with or without its brackets, or this recipient.
-pub fn messages_with(store: &Store, text: &str, limit: usize) -> Result<Vec<QueueId>, StoreError> {
+/// The newest `limit` messages that have this Message-ID, with or without its brackets, and as many that have this
+/// recipient; older ones than `after` where one is given.
+pub fn messages_with(
+    store: &Store,
+    text: &str,
+    after: Option<QueueId>,
+    limit: usize,
+) -> Result<Vec<QueueId>, StoreError> {
     let bare = text.trim_matches(['<', '>']);
+    let end = after.unwrap_or(QueueId::from_bytes([255; 16]));
     let mut ids = Vec::new();
     for (kind, text) in [(b'i', format!("<{bare}>")), (b'i', bare.to_owned()), (b'r', bare.to_lowercase())] {
         let from = index_key(kind, &text, &QueueId::from_bytes([0; 16]));
-        let rows = store.scan(&from, &index_key(kind, &text, &QueueId::from_bytes([255; 16])), limit, true)?;
+        let rows = store.scan(&from, &index_key(kind, &text, &end), limit, true)?;
         ids.extend(rows.iter().filter_map(last_id));
     }
     Ok(ids)

@@ -25,13 +25,14 @@ def kind(path):
 
 
 def crawl(visitor, each=3, start=HEAD, also=()):
-    """Answers by their kinds, `each` at the most; `also` are paths that no link leads to. Whatever is found has to be
-    there, but is judged by nobody here."""
-    found, seen, waiting = {}, set(), [start, *also]
+    """Answers by their kinds, `each` at the most, and those of `also`, to which no link may lead. Whatever is found has
+    to be there, but is judged by nobody here."""
+    found, seen, waiting, also = {}, set(), [start, *also], set(also)
     while waiting:
         path = waiting.pop(0).partition("#")[0]
         which = kind(path)
-        if path in seen or FILES.match(path.partition("?")[0]) or len(found.get(which, ())) >= each:
+        enough = path not in also and len(found.get(which, ())) >= each
+        if path in seen or enough or FILES.match(path.partition("?")[0]):
             continue
         seen.add(path)
         answer = visitor.get(path)

@@ -5,6 +5,7 @@ import paths  # noqa: F401, I001
 import checks
 import rest
 from base import Case
+from support import until
 from together import load_tests  # noqa: F401
 from visitor import words
 
@@ -28,7 +29,7 @@ class Kept(Case):
             "webhook": ("/dashboard/webhooks/new", "Add webhook",
                         {"Endpoint": "http://127.0.0.1:9/typed", "email.opened": True, "email.clicked": True},
                         "/webhooks", "http://127.0.0.1:9/typed"),
-            "key": ("/dashboard/api-keys/new", "Create API key", {"Name": f"typed {ODD}"[:60]}, "/api-keys", "typed "),
+            "key": ("/dashboard/api-keys/new", "Create API key", {"Name": f"typed {ODD}", "Full access": True}, "/api-keys", "typed "),
             "kill": ("/dashboard/kill-list/new", "Add to kill list",
                      {KINDS_OF_KILLS: True, "Value": "https://www.example.org/typed?a=1&b=%22"},
                      "/kill-list", "https://www.example.org/typed?a=1&b=%22")}
@@ -54,7 +55,9 @@ class Kept(Case):
                 self.assertEqual(done.status, 200)
                 self.assertTrue(self.seen(path, what), done.words)
                 faults = checks.served(ended, 403) + checks.served(back)
-                checks.sound(faults + checks.valid(self.folder / name, [ended, back]))
+                # Of a box that is ticked twice, both are sent on.
+                faults += [one for one in checks.valid(self.folder / name, [ended, back]) if "form-dup-name" not in one]
+                checks.sound(faults)
 
     def test_a_wrong_key_on_the_way(self):
         page, button, values, path, what = self.forms["domain"]
@@ -90,8 +93,8 @@ class Kept(Case):
                 browser.says(name)
                 self.assertFalse(self.seen("/domains", name))
                 browser.press(SEND)
+                until("the domain", lambda: self.seen("/domains", name))
                 browser.says(name)
-                self.assertTrue(self.seen("/domains", name))
 
     def test_what_is_wrong_is_said_beside(self):
         """And what was typed is still there."""
@@ -172,8 +175,8 @@ class Editors(Case):
         self.assertFalse(browser.field("Open tracking").is_selected())
         browser.shoot("two-editors")
         browser.press("Save")
-        browser.at(self.page.removesuffix("/configure"))
-        self.assertFalse(self.domain()["open_tracking"])
+        until("the change", lambda: not self.domain()["open_tracking"])
+        browser.says("Saved")
 
     def test_removed_meanwhile(self):
         visitor = self.visitor(self.server.token)

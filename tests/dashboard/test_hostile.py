@@ -121,7 +121,7 @@ class Hostile(Case):
     def test_every_page(self):
         sent, visitor = self.fill(), self.visitor(self.server.token)
         also = [f"/dashboard/emails/{id}{part}" for id in sent for part in ("", "/report", "/preview")]
-        found = crawl(visitor, each=25, also=also)
+        found = crawl(visitor, each=3, also=also)
         faults = judged(self.folder / "sources", visitor, found)
         answers = [answer for kept in found.values() for answer in kept if answer.status == 200]
         pages = [(kind(one.path) + str(number), one.path) for number, one in enumerate(answers)]
@@ -148,9 +148,8 @@ class Hostile(Case):
         for text in ODD:
             for label in ("Recipient, Message-ID or queue id", "Subject", "Tag"):
                 with self.subTest(label, text=text[:30]):
-                    page = visitor.get("/dashboard/emails")
-                    form = next(one for one in page.forms if label in one.labels)
-                    answer = visitor.submit(form, {label: text[:2000]}, "Search")
+                    form = visitor.get("/dashboard/emails").asking(label)
+                    answer = visitor.submit(form, {label: text[:1000]}, "Search")
                     self.assertIn(answer.status, (200, 422))
                     checks.sound(checks.served(answer, answer.status))
         browser.open("/dashboard/emails")
@@ -175,7 +174,7 @@ class Hostile(Case):
                 query = "&".join(f"{name}={attribute(value)}" for name in queries)
                 with self.subTest(page, value=value[:20]):
                     answer = visitor.get(f"/dashboard/{page}?{query}")
-                    self.assertIn(answer.status, (200, 422))
+                    self.assertIn(answer.status, (200, 404, 422) if page.startswith("metrics") else (200, 422))
                     if page != "metrics.csv":
                         checks.sound(checks.served(answer, answer.status))
 

@@ -37,6 +37,9 @@ Content-Type: text/html; charset=utf-8\r
 """
 # Width and height of the first image, once it is known whether it is one.
 IMAGE = "(image => image.complete && [image.naturalWidth, image.naturalHeight])(document.images[0])"
+# Of each row of a table of records: its text, and what one would copy. All at once, since live parts come anew.
+ROWS = """[...document.querySelectorAll("[aria-label='DNS records'] tbody tr")].map(
+    row => [row.innerText, [...row.querySelectorAll("code")].map(one => one.innerText)])"""
 RECORD = re.compile(r"\b(CNAME|CAA|TXT)\b")
 # What is clicked sooner after delivery is no person's.
 SOONEST = 2.1
@@ -70,11 +73,9 @@ class Path(Case):
     def records(self, browser):
         """(name, type, value) of each record as the page shows it, by what one would copy."""
         found = []
-        for row in browser.all("main tr"):
-            kind = RECORD.search(row.text)
-            if kind:
-                name, value = [one.text for one in browser.all("code", row)][:2]
-                found.append((name, kind[1], value))
+        for text, (name, value, *_) in browser.value(ROWS):
+            kind = RECORD.search(text)
+            found.append((name, kind[1], value))
         return found
 
     def put(self, records, *more):
@@ -94,7 +95,7 @@ class Path(Case):
 
     def is_verified(self, browser):
         """That each of the records is said to be."""
-        rows = [row.text.lower() for row in browser.all("main tr") if RECORD.search(row.text)]
+        rows = [text.lower() for text, _ in browser.value(ROWS)]
         return rows and all("verified" in row and "not verified" not in row for row in rows)
 
     def newsletter(self, offer):
@@ -151,8 +152,9 @@ class Path(Case):
         self.assertFalse({"allow-scripts", "allow-same-origin", "allow-top-navigation"} & set(sandbox.split()))
         browser.driver.switch_to.frame(frame)
         browser.says("See the coats")
-        marks = browser.value("[...document.links].map(one => [one.href.startsWith('mailto:'), "
+        marks = browser.value("[...document.querySelectorAll('a')].map(one => [one.innerText, "
                               "getComputedStyle(one).outlineStyle + getComputedStyle(one).backgroundColor])")
+        self.assertEqual({text for text, _ in marks}, {"See the coats", "gloves", "Write to us"})
         self.assertEqual(len({style for _, style in marks}), 2, f"the tracked are marked, the other is not: {marks}")
         browser.driver.switch_to.default_content()
         browser.shoot(f"path-preview-{'script' if browser.scripts else 'plain'}")

@@ -50,6 +50,13 @@ class Answer:
             raise AssertionError(f"no form with a button {button!r} at {self.path}, {self.status}: {self.words[:2000]}")
         return found[0]
 
+    def asking(self, label):
+        """The form with this field."""
+        found = [one for one in self.forms if any(name.startswith(label) for name in one.labels)]
+        if not found:
+            raise AssertionError(f"no form with a field {label!r} at {self.path}, {self.status}: {self.words[:2000]}")
+        return found[0]
+
     def links(self):
         """Paths with their queries of all links that stay within the dashboard."""
         found = []

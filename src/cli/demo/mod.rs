@@ -3,6 +3,7 @@
 mod browser;
 mod sink;
 mod tour;
+mod visitor;
 
 use clap::Args;
 use std::process::ExitCode;

@@ -5,14 +5,16 @@
 
 use super::browser::{Browser, Page};
 use super::sink::Sink;
+use super::visitor;
 use crate::admin::{self, Request};
 use crate::config::Config;
 use crate::event::FAST_CLICK_MS;
 use crate::mail::{Address, Recipient};
-use crate::ops::NewDomain;
+use crate::ops::{NewDomain, NewKey};
 use crate::outbound::{Connection, Smarthost, Timeouts, TlsMode, Transaction};
 use crate::rewrite::Report;
 use crate::server::{self, Bound};
+use crate::settings::Permission;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -120,6 +122,19 @@ pub async fn run(exit: bool) -> Result<(), Failure> {
         println!("     {}", shorten(&crate::cli::events::line(event), 150));
     }
     let class = |name: &str| events.iter().filter(|event| event["class"].to_string().contains(name)).count();
+    step(8, "The same in the dashboard");
+    let new = NewKey { name: "demo".to_owned(), permission: Permission::FullAccess, domains: Vec::new() };
+    let made = admin::ask(&data_dir, &Request::KeyCreate(new)).await?;
+    let key = made["token"].as_str().ok_or("no key was made")?;
+    let dashboard = bound.api.ok_or("the API does not listen")?;
+    say("address", format_args!("http://{dashboard}/dashboard/emails/{id}"));
+    say("sign in with", key);
+    let page = visitor::page_of(dashboard, key, &id).await?;
+    say("its timeline", format_args!("{} bytes of HTML, with what {} did", page.len(), RECIPIENTS.join(" and ")));
+    if !RECIPIENTS.iter().all(|recipient| page.contains(recipient)) || !page.contains("clicked") {
+        return Err("the dashboard does not show what the reader did".into());
+    }
+
     println!(
         "\nDone: {} hits by people, {} by machines; nothing was blocked, nothing lost.",
         class("human"),
@@ -130,7 +145,7 @@ pub async fn run(exit: bool) -> Result<(), Failure> {
     }
 
     if !exit {
-        println!("\nThe relay goes on until Ctrl-C. Try:");
+        println!("\nThe relay goes on until Ctrl-C: look at the dashboard, and try");
         println!("     curl -i --resolve {HOST}:{port}:{ip} '{}'", first.links[0], port = web.port(), ip = web.ip());
         tokio::signal::ctrl_c().await?;
     }
@@ -165,6 +180,7 @@ fn configuration(folder: &std::path::Path, sink: SocketAddr) -> Result<Config, F
         "hostname = \"relay.example.net\"\n\
          [[smtp.listener]]\naddress = \"127.0.0.1:0\"\n\
          [smarthost]\naddress = \"{sink}\"\ntls = \"none\"\n\
+         [api]\naddress = \"127.0.0.1:0\"\n\
          [queue]\nmin_free = \"1MiB\"\n\
          [tracking]\nhttp = [\"127.0.0.1:{port}\"]\nlink_scheme = \"http\"\nlink_port = {port}\n\
          cname_target = \"track.relay.example.net\"\n"
