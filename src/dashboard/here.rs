@@ -6,7 +6,8 @@ use axum::extract::FromRequestParts;
 use http::header::HOST;
 use http::request::Parts;
 
-/// `https://relay.example.net`, with the port where it is not the scheme's own. The API is below it, as the dashboard is.
+/// `https://relay.example.net`, with the port where it is not the scheme's own. The API is below it, as the dashboard
+/// is.
 pub struct Here(pub String);
 
 impl<S: Sync> FromRequestParts<S> for Here {

@@ -94,8 +94,4 @@
   addCopyButtons(document);
   addLocalTimes(document);
   keepLive();
-  // On a narrow screen the navigation is scrolled; the page that is shown is seen in it.
-  const here = document.querySelector("nav [aria-current]");
-  const bar = here && here.closest("nav");
-  if (bar) bar.scrollLeft = here.offsetLeft - (bar.clientWidth - here.offsetWidth) / 2;
 })();

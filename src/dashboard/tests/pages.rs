@@ -80,7 +80,7 @@ impl Place {
 }
 
 fn deferred(now: u64) -> Status {
-    Status::Deferred { attempts: 2, next: now + 3_600_000, age: 5, told: false }
+    Status::Deferred { attempts: 2, next: now + 5_400_000, age: 5, told: false }
 }
 
 #[tokio::test]
@@ -337,7 +337,7 @@ async fn the_queue_is_held_released_and_tried_again() {
     place.smarthost_says(deferred, "451 4.7.1 not now, <b>please</b>");
     let shown = list().await;
     assert!(shown.contains("Hello") && shown.contains("person0@example.net") && shown.contains("and 2 more"));
-    assert!(shown.contains("451 4.7.1 not now, &#60;b&#62;please") && shown.contains("in 59 minutes"), "{shown}");
+    assert!(shown.contains("451 4.7.1 not now, &#60;b&#62;please") && shown.contains("in 1 hour"), "{shown}");
     let path = format!("/dashboard/queue/{id}");
     let one = place.get(&path, &browser).await.text;
     assert_eq!((one.matches("451 4.7.1 not now").count(), one.matches("deferred</span>").count()), (3, 3));
