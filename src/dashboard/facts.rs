@@ -27,7 +27,8 @@ pub fn gather(ops: &Ops, key: &ApiKey, now: u64) -> Facts {
         id: domain.id,
         name: unicode(domain.name.as_str()),
         trouble,
-        why: if n < MOST { why(ops, domain.id) } else { String::new() },
+        // Where tracking is off for all mail, that is all it would say.
+        why: if n < MOST && !settings.tracking_off { why(ops, domain.id) } else { String::new() },
     };
     let webhooks = settings.webhooks.values().filter(|webhook| key.reaches_webhook(webhook));
     let mut facts = Facts {
@@ -61,7 +62,8 @@ pub fn gather(ops: &Ops, key: &ApiKey, now: u64) -> Facts {
 /// In the words that the domain's own page has for it.
 fn why(ops: &Ops, id: Uuid) -> String {
     let Ok(view) = ops::domain_show(ops, id) else { return String::new() };
-    let says = |text: &str| super::words::sentence(text.strip_prefix("off: ").unwrap_or(text));
+    // It often begins with a host, which a capital letter would change.
+    let says = |text: &str| format!("{}.", text.strip_prefix("off: ").unwrap_or(text));
     let is_tracked = !view.tracking.starts_with("off");
     match view.signing.starts_with("off: ") && (is_tracked || view.tracking == "off") {
         true => format!("Signing is off: {}", says(&view.signing)),

@@ -170,3 +170,61 @@ fn by_domain(ops: &Ops, whose: &Whose, span: &Span, some: &[DomainHours]) -> Res
     rows.sort_by_key(|row| Reverse(ops::figure_count("sent", &row.counts)));
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::form::Form;
+    use super::*;
+    use crate::domain::SenderDomain;
+    use crate::mail::DomainName;
+    use crate::settings::{Permission, Tie};
+
+    fn settings(count: u128) -> Snapshot {
+        let mut settings = Snapshot::default();
+        for n in 1..=count {
+            let name = DomainName::parse(&format!("d{n}.example.com")).unwrap();
+            settings.domains.insert(name.clone(), SenderDomain::new(name, Uuid::from_u128(n), 0));
+        }
+        settings
+    }
+
+    fn key(ties: Vec<Tie>) -> ApiKey {
+        ApiKey::new(Uuid::nil(), "k".into(), "re_a", Permission::FullAccess, ties, 0)
+    }
+
+    #[test]
+    fn a_tied_key_counts_its_own_mail() {
+        let settings = settings(3);
+        let tie = |n| Tie { id: Uuid::from_u128(n), name: DomainName::parse(&format!("d{n}.example.com")).unwrap() };
+        let ids = |domains: &[DomainHours]| domains.iter().map(|domain| domain.id.as_u128()).collect::<Vec<_>>();
+        let all = Whose::of(&settings, &key(vec![]), None);
+        assert_eq!((all.domains.is_none(), ids(&all.each)), (true, vec![1, 2, 3]));
+        // The tie to a domain that was removed, of which another has the name now, leads to nothing.
+        let tied = Whose::of(&settings, &key(vec![tie(2), Tie { id: Uuid::from_u128(9), ..tie(3) }]), None);
+        assert_eq!((tied.domains.as_deref().map(ids), ids(&tied.each)), (Some(vec![2]), vec![2]));
+        let chosen = Whose::of(&settings, &key(vec![]), all.each.first().cloned());
+        assert_eq!((chosen.domains.as_deref().map(ids), ids(&chosen.each)), (Some(vec![1]), vec![1]));
+    }
+
+    #[test]
+    fn the_longer_the_range_the_fewer_domains() {
+        /// 2026-11-24 10:30 UTC.
+        const NOW: u64 = 1_795_516_200_000;
+        let whose = Whose::of(&settings(1_500), &key(vec![]), None);
+        for (query, count) in
+            [("last=24h", 1_000), ("last=90d", 1_000), ("from=2025-11-24", 273), ("from=2022-01-01", 55)]
+        {
+            let span = Span::read(&Form::read(query.as_bytes()), NOW).unwrap();
+            assert_eq!(whose.some(&span).len(), count, "{query}");
+        }
+    }
+
+    #[test]
+    fn no_rate_of_nothing() {
+        let mut counts = Counts::default();
+        assert_eq!(Measured::rates(&counts), (None, None));
+        counts.count(Counter::PixelCopies, 4);
+        counts.count(Counter::DeliveredOpenedHuman, 1);
+        assert_eq!(Measured::rates(&counts), (Some(0.25), None));
+    }
+}

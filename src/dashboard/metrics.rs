@@ -76,7 +76,8 @@ struct Found {
     said: String,
     picture: Picture,
     table: Table,
-    /// Pages of the table: newer and older rows.
+    /// Which rows of how many, and the pages with newer and older ones.
+    rows: String,
     newer: Option<String>,
     older: Option<String>,
 }
@@ -257,7 +258,7 @@ impl Address<'_> {
     }
 
     /// Into one period.
-    pub fn into(&self, named: &span::Named) -> Option<String> {
+    pub fn of_period(&self, named: &span::Named) -> Option<String> {
         let (from, to, by) = named.into.as_ref()?;
         let range = [("from", from.to_string()), ("to", to.to_string()), ("by", (*by).to_owned())];
         Some(self.to(PATH, self.show, &range, 1))
@@ -270,7 +271,7 @@ impl Address<'_> {
 }
 
 fn found(address: &Address<'_>, measured: Measured, number: usize) -> Found {
-    let mut notes: Vec<String> = address.span.note.iter().chain(&measured.left_out).cloned().collect();
+    let notes: Vec<String> = address.span.note.iter().chain(&measured.left_out).cloned().collect();
     let (open_rate, click_rate) = Measured::rates(&measured.totals);
     let count = |name| ops::figure_count(name, &measured.totals);
     let totals = Totals {
@@ -290,9 +291,6 @@ fn found(address: &Address<'_>, measured: Measured, number: usize) -> Found {
     let number = number.min(pages);
     let page: Vec<Row> = table.rows.drain(..).skip((number - 1) * PAGE).take(PAGE).collect();
     table.rows = page;
-    if pages > 1 {
-        notes.push(format!("The table has {all} rows: this is page {number} of {pages}. The CSV file has them all."));
-    }
     Found {
         tabs: address.tabs(),
         csv: address.to("/dashboard/metrics.csv", address.show, &address.span.fields(), 1),
@@ -303,7 +301,88 @@ fn found(address: &Address<'_>, measured: Measured, number: usize) -> Found {
         said,
         picture,
         table,
+        rows: format!("Page {number} of {pages}, {all} rows in all. The CSV file has every one of them."),
         newer: (number > 1).then(|| address.page(number - 1)),
         older: (number < pages).then(|| address.page(number + 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SenderDomain;
+    use crate::mail::DomainName;
+    use crate::settings::{Permission, Tie};
+
+    fn name(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    fn settings(count: u128) -> Snapshot {
+        let mut settings = Snapshot::default();
+        for n in 1..=count {
+            let domain = SenderDomain::new(name(&format!("d{n}.example.com")), Uuid::from_u128(n), 0);
+            settings.domains.insert(domain.name.clone(), domain);
+        }
+        settings
+    }
+
+    fn key(ties: &[u128]) -> ApiKey {
+        let tie = |n: &u128| Tie { id: Uuid::from_u128(*n), name: name(&format!("d{n}.example.com")) };
+        let ties = ties.iter().map(tie).collect();
+        ApiKey::new(Uuid::nil(), "k".into(), "re_a", Permission::FullAccess, ties, 0)
+    }
+
+    #[test]
+    fn a_key_finds_its_domains_alone() {
+        let (settings, all, one) = (settings(2), key(&[]), key(&[1]));
+        let id = Uuid::from_u128(2).to_string();
+        for (key, text, want) in [
+            (&all, "", Ok(None)),
+            (&all, "d2.example.com", Ok(Some(2))),
+            (&all, &*id, Ok(Some(2))),
+            (&one, "D1.example.com", Ok(Some(1))),
+            (&one, &*id, Err(Error::NotThere)),
+            (&one, "d2.example.com", Err(Error::NotThere)),
+            (&all, "d3.example.com", Err(Error::NotThere)),
+            (&all, "<b>", Err(Error::NotThere)),
+        ] {
+            let found = chosen(&settings, key, text).map(|domain| domain.map(|domain| domain.id.as_u128()));
+            assert_eq!(found, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn many_domains_are_no_list() {
+        let chosen = DomainHours { id: Uuid::from_u128(2), name: name("d2.example.com"), hours: 0..9 };
+        let list = |count, key: &ApiKey| match choices(&settings(count), key, Some(&chosen)) {
+            Domains::List(all) => Ok(all.into_iter().map(|(_, name, chosen)| (name, chosen)).collect::<Vec<_>>()),
+            Domains::Typed(name) => Err(name),
+        };
+        let row = |name: &str, chosen| (name.to_owned(), chosen);
+        assert_eq!(list(2, &key(&[])), Ok(vec![row("d1.example.com", false), row("d2.example.com", true)]));
+        assert_eq!(list(500, &key(&[])), Err("d2.example.com".to_owned()));
+        assert_eq!(list(500, &key(&[2])), Ok(vec![row("d2.example.com", true)]));
+    }
+
+    #[test]
+    fn addresses_keep_what_was_chosen() {
+        /// 2026-11-24 10:30 UTC.
+        const NOW: u64 = 1_795_516_200_000;
+        let span = Span::read(&Form::read(b"from=2026-11-01&to=2026-11-20&by=week"), NOW).unwrap();
+        let id = Uuid::from_u128(1);
+        let address = Address { domain: Some(id), span: &span, show: Show::Rates };
+        let query = format!("domain={id}&from=2026-11-01&to=2026-11-20&by=week&show=rates");
+        assert_eq!(address.page(1), format!("{PATH}?{query}"));
+        assert_eq!(address.page(2), format!("{PATH}?{query}&page=2"));
+        assert_eq!(address.ranges()[0].href, format!("{PATH}?domain={id}&last=24h&show=rates"));
+        assert_eq!(address.tabs().iter().filter(|tab| tab.here).count(), 1);
+        let week = span::named("2026-11-02", ops::Granularity::Weekly, 0);
+        let into = address.of_period(&week).unwrap();
+        assert_eq!(into, format!("{PATH}?domain={id}&from=2026-11-02&to=2026-11-08&by=day&show=rates"));
+        let plain = Span::read(&Form::default(), NOW).unwrap();
+        let plain = Address { domain: None, span: &plain, show: Show::Opens };
+        assert_eq!(plain.page(1), format!("{PATH}?last=7d"));
+        assert_eq!(plain.of_domain(id), format!("{PATH}?domain={id}&last=7d"));
     }
 }

@@ -136,7 +136,7 @@ fn of_the_operator(facts: &Facts, needs: &mut Vec<Need>) {
     if let Some((since, why)) = &facts.smarthost {
         needs.push(queue(Need {
             is_bad: true,
-            text: format!("The smarthost cannot be reached. It began {}.", words::away(*since, facts.now)),
+            text: format!("The smarthost has not been reached for {}.", words::span(facts.now.saturating_sub(*since))),
             why: why.clone(),
             ..Need::default()
         }));
@@ -257,7 +257,8 @@ fn of_webhooks(facts: &Facts, needs: &mut Vec<Need>) {
                 (true, format!("The webhook {endpoint} was disabled: it is told of nothing."), words::sentence(why))
             }
             (None, Some(since)) => {
-                let text = format!("The webhook {endpoint} fails. It began {}.", words::away(since, facts.now));
+                let text =
+                    format!("The webhook {endpoint} has failed for {}.", words::span(facts.now.saturating_sub(since)));
                 (false, text, "Events are sent again for some time; then they are given up.".to_owned())
             }
             (None, None) => return None,
@@ -336,7 +337,7 @@ mod tests {
     fn the_smarthosts_words_are_told() {
         let down = Facts { smarthost: Some((NOW - 2 * HOUR_MS, "connection refused".into())), ..facts() };
         let told = needs(&down).remove(0);
-        assert_eq!(told.text, "The smarthost cannot be reached. It began 2 hours ago.");
+        assert_eq!(told.text, "The smarthost has not been reached for 2 hours.");
         assert_eq!((&*told.why, &*told.href), ("connection refused", "/dashboard/queue"));
         let old = Facts { waiting: 2, oldest: Some(NOW - 26 * HOUR_MS), ..facts() };
         assert_eq!(texts(&old), ["The oldest mail in the queue was accepted 1 day ago."]);
@@ -386,7 +387,7 @@ mod tests {
             vec![webhook(None, Some(NOW - 3 * HOUR_MS)), webhook(Some("410 Gone"), None), webhook(None, None)];
         let found = needs(&Facts { webhooks, ..facts() });
         assert_eq!(found[0].why, "410 Gone.");
-        assert_eq!(found[1].text, "The webhook https://example.com/hook fails. It began 3 hours ago.");
+        assert_eq!(found[1].text, "The webhook https://example.com/hook has failed for 3 hours.");
         assert_eq!(found.len(), 2);
     }
 }

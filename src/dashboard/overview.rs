@@ -20,6 +20,8 @@ use url::form_urlencoded::byte_serialize;
 
 /// Days of what is tracked and of the pictures.
 const DAYS: u32 = 7;
+/// Days without any mail after which somebody is told how to send some.
+const LONG: u32 = 90;
 /// Pixels of the tallest column.
 const HIGH: u32 = 110;
 /// Reasons that are shown.
@@ -73,7 +75,7 @@ struct Card {
 struct Reason {
     title: &'static str,
     remedy: &'static str,
-    messages: u64,
+    messages: String,
     domains: Vec<Named>,
 }
 
@@ -91,6 +93,8 @@ struct History {
     days: Vec<(String, Counts)>,
     week: Counts,
     skips: Tops<SkipTop>,
+    /// No mail has come for a long time, or ever.
+    is_new: bool,
 }
 
 pub async fn show(State(dashboard): State<Arc<Dashboard>>, signed: Signed) -> Result<Response, Error> {
@@ -107,7 +111,7 @@ pub async fn show(State(dashboard): State<Arc<Dashboard>>, signed: Signed) -> Re
     frame.alarms.clear();
     let settings = dashboard.ops.settings.snapshot();
     let has_domain = settings.domains.values().any(|domain| signed.key.reaches(domain));
-    let is_new = history.as_ref().is_ok_and(|history| history.week.is_empty()) && facts.waiting == 0;
+    let is_new = history.as_ref().is_ok_and(|history| history.is_new) && facts.waiting == 0;
     let at_home = |name: &str| {
         let known = settings.domains.values().find(|domain| domain.name.as_str() == name);
         match known.filter(|domain| signed.key.reaches(domain)) {
@@ -151,6 +155,7 @@ fn history(ops: &Ops, domains: Option<Vec<DomainHours>>, now: u64) -> Result<His
     let days = span::last_days(DAYS, now);
     let week = read(days.clone(), Some(Granularity::Daily))?;
     let some = domains.as_ref().map(|domains| &domains[..domains.len().min(MOST_DOMAINS)]);
+    let is_new = week.totals.is_empty() && read(span::last_days(LONG, now), None)?.totals.is_empty();
     let mut skips = ops::skip_tops(ops, some, &days)?;
     skips.is_whole &= domains.as_ref().is_none_or(|domains| domains.len() <= MOST_DOMAINS);
     Ok(History {
@@ -159,6 +164,7 @@ fn history(ops: &Ops, domains: Option<Vec<DomainHours>>, now: u64) -> Result<His
         days: week.rows.into_iter().map(|row| (row.period.unwrap_or_default(), row.counts)).collect(),
         week: week.totals,
         skips,
+        is_new,
     })
 }
 
@@ -174,10 +180,10 @@ impl Figures {
         let rate = |name| words::percent(ops::figure_rate(name, &history.lately));
         let messages = words::counted(count("messages", &history.lately), "message");
         let cards = vec![
-            card("Accepted", "sent", format!("copies, of {messages}")),
-            card("Delivered", "delivered", format!("{} of those settled", rate("delivery_rate"))),
+            card("Accepted", "sent", format!("copies of {messages}")),
+            card("Delivered", "delivered", format!("{} of copies settled", rate("delivery_rate"))),
             card("Delayed", "delivery_delayed", "put off at least once".to_owned()),
-            card("Bounced", "bounced", format!("{} of those settled", rate("bounce_rate"))),
+            card("Bounced", "bounced", format!("{} of copies settled", rate("bounce_rate"))),
         ];
         let (tracked, untracked) = (count("tracked", &history.week), count("untracked", &history.week));
         let judged = tracked.saturating_add(untracked);
@@ -188,7 +194,8 @@ impl Figures {
                 name: crate::domain::unicode(name),
                 messages: *messages,
             };
-            Reason { title, remedy, messages: top.messages, domains: top.domains.iter().map(named).collect() }
+            let messages = words::counted(top.messages, "message");
+            Reason { title, remedy, messages, domains: top.domains.iter().map(named).collect() }
         };
         let skips = &history.skips.rows;
         Self {

@@ -88,8 +88,6 @@ struct Hit {
 struct Mark {
     x: String,
     text: String,
-    /// How it stands to its place: `start`, `middle`, `end`.
-    anchor: &'static str,
     /// Only where there is room.
     is_wide: bool,
 }
@@ -148,7 +146,7 @@ impl Columns {
             let numbers = format!("{} people, {} machines", words::number(*human), words::number(*machine));
             hits.push(slots.hit(n, format!("{}: {numbers}", period.whole)));
         }
-        let ticks = scale.ticks(|tick| short_number(tick));
+        let ticks = scale.ticks(short_number);
         Self { class, label, height: scale.height(), ticks, people, machines, hits, marks: marks(periods) }
     }
 }
@@ -157,7 +155,7 @@ impl Lines {
     /// `lines` are a class, a name and a share for each period, where there is something to have a share of.
     pub fn new(label: String, high: u32, periods: &[Period], lines: &[(&'static str, &str, Vec<Option<f64>>)]) -> Self {
         let most = lines.iter().flat_map(|(.., values)| values.iter().flatten()).copied().fold(0.0, f64::max);
-        let scale = Scale::new(most.min(1.0).max(0.01), false, high);
+        let scale = Scale::new(most.clamp(0.01, 1.0), false, high);
         let slots = Slots(periods.len());
         let draw = |(class, _, values): &(&'static str, &str, Vec<Option<f64>>)| {
             let at = |n: usize| values.get(n).copied().flatten().map(|value| (slots.middle(n), scale.y(value)));
@@ -283,14 +281,10 @@ fn marks(periods: &[Period]) -> Vec<Mark> {
     let step = STEPS.into_iter().find(|step| at(*step).count() <= MOST_MARKS).unwrap_or(STEPS[11]);
     let slots = Slots(periods.len());
     let is_many = at(step).count() > FEW_MARKS;
-    let mark = |(order, (n, period)): (usize, (usize, &Period))| {
-        let x = slots.middle(n);
-        let anchor = match x {
-            ..3.0 => "start",
-            97.0.. => "end",
-            _ => "middle",
-        };
-        Mark { x: percent(x), text: period.short.clone(), anchor, is_wide: is_many && order % 2 == 1 }
+    let mark = |(order, (n, period)): (usize, (usize, &Period))| Mark {
+        x: percent(slots.middle(n)),
+        text: period.short.clone(),
+        is_wide: is_many && order % 2 == 1,
     };
     at(step).take(MOST_MARKS * 2).enumerate().map(mark).collect()
 }
@@ -410,8 +404,7 @@ mod tests {
         assert_eq!(shown(24).len(), 12);
         assert_eq!(shown(24).iter().filter(|(_, is_wide)| *is_wide).count(), 6);
         assert_eq!(shown(155)[1].0, "24:00");
-        assert_eq!(marks(&periods(1))[0].anchor, "middle");
-        assert_eq!((marks(&periods(50))[0].anchor, marks(&[]).len()), ("start", 0));
+        assert_eq!((&*marks(&periods(1))[0].x, marks(&[]).len()), ("50%", 0));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Picture {
 /// A table whose first column names the rows.
 pub struct Table {
     pub label: &'static str,
+    /// Names can be long, and wrap.
+    pub is_long: bool,
     pub head: Vec<&'static str>,
     pub rows: Vec<Row>,
 }
@@ -66,17 +68,19 @@ impl Measured {
         match self.show {
             Show::Opens => {
                 "Every load of a pixel counts, in the period in which it happened. Machines are mail scanners, proxies \
-                 that load images before anybody looks, and their like."
+                 that load images before anybody looks, and their like. Days and hours are those of UTC."
             }
             Show::Clicks => {
                 "Every request for a tracked link counts, in the period in which it happened. Machines are mail \
-                 scanners and previews that follow links by themselves."
+                 scanners and previews that follow links by themselves. Days and hours are those of UTC."
             }
             Show::Rates => {
                 "The share of copies delivered in the period, of those with a pixel or a tracked link, that people \
-                 have opened or clicked at any time since. It still grows for a while."
+                 have opened or clicked at any time since. It still grows for a while. Days and hours are those of UTC."
             }
-            Show::Domains => "By the domain of the From header, the one with the most mail first.",
+            Show::Domains => {
+                "By the domain of the From header, the one with the most mail first. Days are those of UTC."
+            }
             Show::Links => {
                 "By the address that a link leads to, without what follows ? or #. Kept by day: whole days of UTC count."
             }
@@ -125,8 +129,14 @@ impl Measured {
                 Picture::Lines(Lines::new(label, HIGH, &periods, &lines))
             }
             Show::Domains => {
-                let rows: Vec<_> = self.top_domains().iter().map(|row| row.bars()).collect();
-                let label = format!("Opens and clicks by domain, {said}: {}", words::counted(rows.len() as u64, "row"));
+                let mut rows: Vec<_> = self.top_domains().iter().map(Shown::bars).collect();
+                // Mail that is not tracked has no bars: the table alone has it.
+                rows.retain(|row| row.bars.iter().flatten().any(|(_, length)| *length > 0));
+                let count = words::counted(rows.len() as u64, "row");
+                let label = format!("Opens and clicks by domain, {said}: {count}");
+                if rows.is_empty() {
+                    return Picture::None("Nobody has opened or clicked mail in this range.");
+                }
                 Picture::Bars(Bars::new(label, &rows))
             }
             Show::Links => {
@@ -184,10 +194,12 @@ impl Measured {
         let by_period = |label, head: &[&'static str], cells: &dyn Fn(&Counts) -> Vec<String>| {
             let row = |(named, _, counts): &(super::span::Named, String, Counts)| Row {
                 name: named.whole.clone(),
-                href: address.into(named),
+                href: address.of_period(named),
                 cells: cells(counts),
             };
-            Table { label, head: head.to_vec(), rows: self.periods.iter().rev().map(row).collect() }
+            // Where there is nothing, rows of zeros say no more.
+            let rows = if self.is_nothing() { Vec::new() } else { self.periods.iter().rev().map(row).collect() };
+            Table { label, is_long: false, head: head.to_vec(), rows }
         };
         match self.show {
             Show::Opens => {
@@ -225,16 +237,21 @@ impl Measured {
                     "Open rate",
                     "Click rate",
                 ];
-                Table { label: "Domains", head, rows: self.top_domains().into_iter().map(row).collect() }
+                Table { label: "Domains", is_long: true, head, rows: self.top_domains().into_iter().map(row).collect() }
             }
             Show::Links => {
                 let row = |link: &ops::LinkStats| {
                     let all = link.clicked_human.saturating_add(link.clicked_machine);
                     let cells = [link.clicked_human, link.clicked_machine, all].map(words::number).to_vec();
-                    Row { name: words::cut(destination(link.url.as_deref()), 300), href: None, cells }
+                    Row { name: words::cut(destination(link.url.as_deref()), 160), href: None, cells }
                 };
                 let head = vec!["Destination", "By people", "By machines", "All"];
-                Table { label: "Destinations", head, rows: self.links.iter().take(TOP).map(row).collect() }
+                Table {
+                    label: "Destinations",
+                    is_long: true,
+                    head,
+                    rows: self.links.iter().take(TOP).map(row).collect(),
+                }
             }
         }
     }
@@ -321,7 +338,34 @@ fn plain(name: &str, counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::form::Form;
+    use super::super::span::{self, Span};
     use super::*;
+    use crate::ops::Granularity;
+    use crate::store::Counter;
+    use uuid::Uuid;
+
+    /// 2026-11-24 10:30 UTC.
+    const NOW: u64 = 1_795_516_200_000;
+
+    fn counts(of: &[(Counter, i64)]) -> Counts {
+        let mut counts = Counts::default();
+        of.iter().for_each(|(counter, more)| counts.count(*counter, *more));
+        counts
+    }
+
+    fn measured(show: Show) -> Measured {
+        let totals = counts(&[(Counter::OpensHuman, 5), (Counter::OpensMachine, 2), (Counter::ClicksHuman, 1)]);
+        let (periods, domains, links, left_out) = (vec![], vec![], vec![], vec![]);
+        Measured { show, totals, periods, domains, others: None, links, left_out }
+    }
+
+    fn table(measured: &Measured) -> Vec<(String, bool, String)> {
+        let span = Span::read(&Form::default(), NOW).unwrap();
+        let address = Address { domain: None, span: &span, show: measured.show };
+        let rows = measured.table(&address).rows.into_iter();
+        rows.map(|row| (row.name, row.href.is_some(), row.cells.join(" "))).collect()
+    }
 
     #[test]
     fn every_figure_of_a_file_is_one() {
@@ -329,5 +373,58 @@ mod tests {
             assert!(Figure::named(name).is_some(), "{name}");
         }
         assert_eq!((share(None), share(Some(0.25))), ("–".to_owned(), "25.0 %".to_owned()));
+    }
+
+    #[test]
+    fn tables_and_files_by_period() {
+        let mut opens = measured(Show::Opens);
+        let period = |n, name: &str, counts| (span::named(name, Granularity::Daily, n), name.to_owned(), counts);
+        opens.periods = vec![
+            period(0, "2026-11-23", counts(&[(Counter::OpensUnknown, 1_500), (Counter::OpensMachine, 2)])),
+            period(1, "2026-11-24", counts(&[(Counter::PixelCopies, 4), (Counter::DeliveredOpenedHuman, 1)])),
+        ];
+        let row = |name: &str, cells: &str| (name.to_owned(), true, cells.to_owned());
+        assert_eq!(table(&opens), [row("Tue 24 Nov 2026", "0 0 0 0"), row("Mon 23 Nov 2026", "1,500 2 1,502 0")]);
+        assert!(matches!(opens.picture("x"), Picture::Columns(_)));
+        let (names, rows) = opens.as_rows();
+        assert_eq!((names[0], names.len(), rows[0].len()), ("period", 13, 13));
+        assert_eq!((&*rows[0][0], &*rows[0][5], &*rows[1][11]), ("2026-11-23", "1500", "0.2500"));
+        opens.totals = Counts::default();
+        assert!(matches!(opens.picture("x"), Picture::None(_)));
+        assert!(table(&opens).is_empty(), "rows of zeros say nothing");
+        opens.show = Show::Rates;
+        opens.totals = counts(&[(Counter::PixelCopies, 1)]);
+        assert_eq!(table(&opens)[0], row("Tue 24 Nov 2026", "0 25.0 % –"));
+    }
+
+    #[test]
+    fn domains_beyond_the_first_are_one_row() {
+        let mut domains = measured(Show::Domains);
+        let one = counts(&[(Counter::Delivered, 1), (Counter::OpensHuman, 1)]);
+        let row = |n: u128| DomainRow { id: Uuid::from_u128(n), name: format!("d{n}.example.com"), counts: one };
+        domains.domains = (0..13).map(row).collect();
+        domains.others = Some(counts(&[(Counter::Delivered, 7)]));
+        let rows = table(&domains);
+        assert_eq!(rows[9], ("d9.example.com".into(), true, "1 1 0 0 0 – –".into()));
+        assert_eq!(rows[10], ("3 other domains".into(), false, "3 3 0 0 0 – –".into()));
+        assert_eq!(rows[11], ("domains that are not set up".into(), false, "7 0 0 0 0 – –".into()));
+        assert_eq!((rows.len(), domains.as_rows().1.len()), (12, 13));
+        domains.left_out.push("Only some.".into());
+        assert_eq!(table(&domains)[11].0, "all other mail");
+        assert!(matches!(domains.picture("x"), Picture::Bars(_)));
+        domains.domains.clear();
+        assert!(matches!(domains.picture("x"), Picture::None(_)), "nobody has opened anything");
+    }
+
+    #[test]
+    fn destinations_are_cut_in_tables_and_whole_in_files() {
+        let mut links = measured(Show::Links);
+        let url = format!("https://example.net/{}", "a".repeat(2_000));
+        links.links.push(ops::LinkStats { url: Some(url.clone()), clicked_human: 3, clicked_machine: 4 });
+        links.links.push(ops::LinkStats { url: None, clicked_human: 1, clicked_machine: 0 });
+        let rows = table(&links);
+        assert!(rows[0].0.chars().count() < 200 && rows[0].2 == "3 4 7", "{rows:?}");
+        assert_eq!(rows[1].0, "a destination that is no longer known");
+        assert_eq!(links.as_rows().1[0], [url, "3".into(), "4".into()]);
     }
 }

@@ -103,12 +103,13 @@ impl Span {
         day_of(self.window.end().checked_sub(1.millisecond()).unwrap_or(Timestamp::MIN))
     }
 
-    /// `18 Nov 2026 to 24 Nov 2026`.
+    /// `18 Nov 2026 to 24 Nov 2026`, and what it was asked for as.
     pub fn said(&self) -> String {
         let (first, last) = (self.first_day(), self.last_day());
-        match first == last {
-            true => long(first),
-            false => format!("{} to {}", long(first), long(last)),
+        let days = if first == last { long(first) } else { format!("{} to {}", long(first), long(last)) };
+        match RANGES.iter().find(|(name, ..)| Some(*name) == self.last) {
+            Some((_, name, _)) => format!("last {name} ({days})"),
+            None => days,
         }
     }
 }
@@ -236,14 +237,14 @@ mod tests {
     #[test]
     fn periods_fit_a_plot() {
         for (query, by, count, said) in [
-            ("", Granularity::Daily, 7, "18 Nov 2026 to 24 Nov 2026"),
-            ("last=24h", Granularity::Hourly, 24, "23 Nov 2026 to 24 Nov 2026"),
-            ("last=30d", Granularity::Daily, 30, "26 Oct 2026 to 24 Nov 2026"),
-            ("last=90d", Granularity::Daily, 90, "27 Aug 2026 to 24 Nov 2026"),
-            ("last=never", Granularity::Daily, 7, "18 Nov 2026 to 24 Nov 2026"),
-            ("by=hour", Granularity::Hourly, 155, "18 Nov 2026 to 24 Nov 2026"),
-            ("last=30d&by=hour", Granularity::Daily, 30, "26 Oct 2026 to 24 Nov 2026"),
-            ("last=90d&by=month", Granularity::Monthly, 4, "27 Aug 2026 to 24 Nov 2026"),
+            ("", Granularity::Daily, 7, "last 7 days (18 Nov 2026 to 24 Nov 2026)"),
+            ("last=24h", Granularity::Hourly, 24, "last 24 hours (23 Nov 2026 to 24 Nov 2026)"),
+            ("last=30d", Granularity::Daily, 30, "last 30 days (26 Oct 2026 to 24 Nov 2026)"),
+            ("last=90d", Granularity::Daily, 90, "last 90 days (27 Aug 2026 to 24 Nov 2026)"),
+            ("last=never", Granularity::Daily, 7, "last 7 days (18 Nov 2026 to 24 Nov 2026)"),
+            ("by=hour", Granularity::Hourly, 155, "last 7 days (18 Nov 2026 to 24 Nov 2026)"),
+            ("last=30d&by=hour", Granularity::Daily, 30, "last 30 days (26 Oct 2026 to 24 Nov 2026)"),
+            ("last=90d&by=month", Granularity::Monthly, 4, "last 90 days (27 Aug 2026 to 24 Nov 2026)"),
             ("from=2026-11-01&to=2026-11-01", Granularity::Hourly, 24, "1 Nov 2026"),
             ("from=2026-11-23&to=2026-11-24", Granularity::Hourly, 35, "23 Nov 2026 to 24 Nov 2026"),
             ("from=2026-11-23&to=2027-01-01&last=90d", Granularity::Hourly, 35, "23 Nov 2026 to 24 Nov 2026"),

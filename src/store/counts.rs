@@ -219,7 +219,7 @@ pub fn counts_by_hour(store: &Store, scope: Scope<'_>, hours: Range<u32>) -> Res
     store.scan(&from, &to, usize::MAX, false)?.iter().map(by_hour).collect()
 }
 
-fn by_hour((key, value): &Row) -> Result<(u32, Counts), StoreError> {
+pub(super) fn by_hour((key, value): &Row) -> Result<(u32, Counts), StoreError> {
     let hour = key.last_chunk::<4>().ok_or(StoreError::Malformed)?;
     Ok((u32::from_be_bytes(*hour), Counts::read(value)?))
 }
@@ -304,73 +304,6 @@ pub fn counts_by_link(
     sums.into_iter().map(named).collect()
 }
 
-/// The clicks on every destination of a domain within `hours`, by its hash: for [`link_url`]. See [`within`].
-pub fn links_within(
-    store: &Store,
-    domain: &str,
-    hours: Range<u32>,
-    budget: &mut usize,
-) -> Result<Vec<(u64, Counts)>, StoreError> {
-    let sums = within(store, &[b"cl", domain.as_bytes(), &[0]].concat(), hours, budget)?;
-    let hashed = |(name, counts): (Vec<u8>, Counts)| {
-        let hash = name.try_into().map_err(|_| StoreError::Malformed)?;
-        Ok((u64::from_be_bytes(hash), counts))
-    };
-    sums.into_iter().map(hashed).collect()
-}
-
-/// How many messages were not tracked within `hours`, as domain, reason and counts: of one domain or, without one, of
-/// all domains, known or not. See [`within`].
-pub fn skips_within(
-    store: &Store,
-    domain: Option<&str>,
-    hours: Range<u32>,
-    budget: &mut usize,
-) -> Result<Vec<(String, String, Counts)>, StoreError> {
-    let prefix = domain.map_or(b"cs".to_vec(), |domain| [b"cs", domain.as_bytes(), &[0]].concat());
-    let named = |(name, counts): (Vec<u8>, Counts)| {
-        let name = String::from_utf8_lossy(name.strip_suffix(&[0]).ok_or(StoreError::Malformed)?).into_owned();
-        match domain {
-            Some(domain) => Ok((domain.to_owned(), name, counts)),
-            None => {
-                let (domain, reason) = name.split_once('\0').ok_or(StoreError::Malformed)?;
-                Ok((domain.to_owned(), reason.to_owned(), counts))
-            }
-        }
-    };
-    within(store, &prefix, hours, budget)?.into_iter().map(named).collect()
-}
-
-/// The sums of every name under `prefix` whose rows end with an hour or a day. Rows outside of `hours` are stepped
-/// over, so that a long history costs little. Each row and each name that is looked at is taken off `budget`, and the
-/// sums end where it is used up.
-fn within(
-    store: &Store,
-    prefix: &[u8],
-    hours: Range<u32>,
-    budget: &mut usize,
-) -> Result<Vec<(Vec<u8>, Counts)>, StoreError> {
-    let (mut from, end) = (prefix.to_vec(), prefix_end(prefix));
-    let mut sums = Vec::new();
-    while *budget > 0 {
-        let Some((key, _)) = store.scan(&from, &end, 1, false)?.pop() else { break };
-        let (name, _) = key.split_last_chunk::<4>().ok_or(StoreError::Malformed)?;
-        let at = |hour: u32| [name, &hour.to_be_bytes()].concat();
-        let rows = store.scan(&at(hours.start), &at(hours.end), usize::MAX, false)?;
-        *budget = budget.saturating_sub(1 + rows.len());
-        let mut sum = Counts::default();
-        for row in &rows {
-            sum.add(&by_hour(row)?.1);
-        }
-        if !rows.is_empty() {
-            sums.push((name.get(prefix.len()..).ok_or(StoreError::Malformed)?.to_vec(), sum));
-        }
-        // The first key after all of this name.
-        from = [&at(u32::MAX)[..], &[0]].concat();
-    }
-    Ok(sums)
-}
-
 /// A destination without its query and fragment, which often say who clicked: what clicks are counted by.
 pub fn counted_url(url: &str) -> &str {
     &url[..url.find(['?', '#']).unwrap_or(url.len())]
@@ -439,49 +372,6 @@ mod tests {
         let links = counts_by_link(&store, "example.com", 0..99, 99).unwrap();
         assert_eq!(links[0].1.as_deref(), Some("https://example.com/a"));
         assert_eq!(links[0].2.get(Counter::Sent), 8);
-    }
-
-    #[test]
-    fn what_lies_outside_is_stepped_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let mut writes = Vec::new();
-        for day in 0..20 {
-            for (domain, reason) in [("a.test", "disabled"), ("a.test", "no-html"), ("b.test", "disabled"), ("", "x")] {
-                let skip = Scope::Skip { domain, reason };
-                writes.push(skip.add(day * 24 * HOUR_MS, one(Counter::Untracked, 1)));
-            }
-            for n in 0..3 {
-                let link = Scope::Link { domain: "a.test", hash: u64::MAX - n };
-                writes.push(link.add(day * 24 * HOUR_MS, one(Counter::ClicksHuman, 2)));
-            }
-        }
-        commit_now(&store, writes).unwrap();
-        let skips = |domain, hours, budget: &mut usize| -> Vec<_> {
-            let found = skips_within(&store, domain, hours, budget).unwrap();
-            found.into_iter().map(|(domain, reason, c)| (domain, reason, c.get(Counter::Untracked))).collect()
-        };
-        let named = |domain: &str, reason: &str, count| (domain.to_owned(), reason.to_owned(), count);
-        let mut budget = 100;
-        let three_days = 240..312;
-        assert_eq!(
-            skips(None, three_days.clone(), &mut budget),
-            [
-                named("", "x", 3),
-                named("a.test", "disabled", 3),
-                named("a.test", "no-html", 3),
-                named("b.test", "disabled", 3)
-            ]
-        );
-        assert_eq!(budget, 100 - 4 * 4);
-        assert_eq!(skips(Some("b.test"), three_days.clone(), &mut budget), [named("b.test", "disabled", 3)]);
-        assert!(skips(None, 9_000..9_999, &mut budget).is_empty());
-        let links = links_within(&store, "a.test", three_days.clone(), &mut budget).unwrap();
-        let clicks: Vec<_> = links.iter().map(|(hash, c)| (u64::MAX - hash, c.get(Counter::ClicksHuman))).collect();
-        assert_eq!(clicks, [(2, 6), (1, 6), (0, 6)]);
-        let mut budget = 5;
-        assert_eq!(skips(None, three_days, &mut budget).len(), 2);
-        assert_eq!(budget, 0);
     }
 
     #[test]

@@ -11,10 +11,11 @@ mod deliveries;
 mod hits;
 mod messages;
 mod told;
+mod within;
 
 pub use counts::{
     Counter, Counts, Scope, counted_url, counts, counts_before, counts_by_hour, counts_by_link, counts_by_skip,
-    counts_by_tag, counts_of_message, hour_of, link_hash, link_url, links_within, skips_within,
+    counts_by_tag, counts_of_message, hour_of, link_hash, link_url,
 };
 pub use deliveries::{
     Attempt, Busy, Delivery, DeliveryStatus, Due, MAX_RESPONSE, NewDelivery, Order, Settled, State, deliveries,
@@ -30,6 +31,7 @@ pub use messages::{
     message_writes, messages_with, recipient_erased,
 };
 pub use told::{ToldDomain, told_domain_writes, told_domains};
+pub use within::{links_within, skips_within};
 
 use crate::spool::Cursor;
 use std::fmt;
