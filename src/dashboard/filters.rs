@@ -27,12 +27,6 @@ pub fn number(number: &u64, _: &dyn Values) -> Result<String> {
     Ok(words::number(*number))
 }
 
-/// `12.3 %`.
-#[filter_fn]
-pub fn percent(share: &f64, _: &dyn Values) -> Result<String> {
-    Ok(words::percent(*share))
-}
-
 /// `20 KB`.
 #[filter_fn]
 pub fn bytes(bytes: &u64, _: &dyn Values) -> Result<String> {
