@@ -32,7 +32,7 @@ pub struct SkipTop {
 }
 
 /// Rows that are read for one answer: some hundredths of a second.
-const MOST_ROWS: usize = 20_000;
+const MOST_ROWS: usize = 30_000;
 /// Domains that are named for a reason.
 const NAMED: usize = 3;
 
