@@ -1,7 +1,7 @@
 //! The style, the script and the icon: files of the program, kept by browsers until they change.
 
 use super::error::Error;
-use axum::extract::Path;
+use super::form::Named;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use sha2::{Digest, Sha256};
@@ -31,7 +31,7 @@ pub fn script() -> &'static str {
 }
 
 /// One of the files. They are open to all, since the page for signing in needs them.
-pub async fn get(Path(name): Path<String>) -> Result<Response, Error> {
+pub async fn get(Named(name): Named<String>) -> Result<Response, Error> {
     let (kind, text) = match name.as_str() {
         "style.css" => ("text/css; charset=utf-8", STYLE),
         "script.js" => ("text/javascript; charset=utf-8", SCRIPT),

@@ -5,7 +5,7 @@
 
 use super::emails::{Badge, LIST, subject};
 use super::error::Error;
-use super::form::Asked;
+use super::form::{Asked, Named};
 use super::frame::{Frame, Section, Signed, page};
 use super::{Dashboard, filters, reasons, words};
 use crate::clock;
@@ -14,7 +14,7 @@ use crate::mail::QueueId;
 use crate::ops::{self, CopyEvents, Email, LinkClicks, RecipientView};
 use crate::rewrite::{LinkOutcome, Note, Pixel, Report, SkipReason};
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -141,7 +141,7 @@ struct Step {
 pub async fn timeline(
     State(dashboard): State<Arc<Dashboard>>,
     signed: Signed,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
     let id = parse(&id)?;
@@ -298,7 +298,7 @@ struct LinkRow {
 pub async fn report(
     State(dashboard): State<Arc<Dashboard>>,
     signed: Signed,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
 ) -> Result<Response, Error> {
     let id = parse(&id)?;
     let (ops, key) = (Arc::clone(&dashboard.ops), signed.key.clone());

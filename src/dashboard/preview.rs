@@ -3,7 +3,7 @@
 
 use super::email::{Head, parse};
 use super::error::Error;
-use super::form::Asked;
+use super::form::{Asked, Named};
 use super::frame::{Frame, Section, Signed, page};
 use super::neutral::neutral;
 use super::{Dashboard, filters, reasons};
@@ -12,7 +12,7 @@ use crate::ops::{self, Content, Email, OpError, Ops};
 use crate::rewrite::{Mark, Shown, SkipReason, marked};
 use crate::settings::ApiKey;
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ struct Preview {
 pub async fn show(
     State(dashboard): State<Arc<Dashboard>>,
     signed: Signed,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
     let id = parse(&id)?;
@@ -132,7 +132,7 @@ const POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 pub async fn content(
     State(dashboard): State<Arc<Dashboard>>,
     signed: Signed,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
     let id = parse(&id)?;
