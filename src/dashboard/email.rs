@@ -266,6 +266,8 @@ struct ReportPage {
     /// Whether it was tracked, and if not, why and what to do.
     summary: String,
     remedy: &'static str,
+    /// Where to do it.
+    configuration: Option<String>,
     /// There was something to track.
     tracked: bool,
     details: Option<Details>,
@@ -314,48 +316,43 @@ pub async fn report(
     let head = Head::of(&dashboard, &signed, &id, &email, "report");
     let frame = dashboard.frame(&signed, Section::Emails, &format!("Rewrite report of {id}"));
     let report = email.message.report.as_ref();
-    let (summary, remedy) = summary(report, head.queued);
+    let (summary, why) = summary(report, head.queued);
     page(&ReportPage {
+        remedy: why.map_or("", |reason| reasons::said(reason).1),
+        configuration: head.domain_path.clone().filter(|_| why.is_some_and(reasons::lies_with_the_domain)),
         tracked: report.is_some_and(|report| report.untracked().is_none()),
         details: report.map(|report| Details::of(report, &clicks)),
         frame,
         head,
         summary,
-        remedy,
     })
 }
 
-/// Whether a message was tracked, in a sentence; and what to do where it was not.
-fn summary(report: Option<&Report>, queued: bool) -> (String, &'static str) {
+/// Whether a message was tracked, in a sentence; and why not, where it was not or only in part.
+fn summary(report: Option<&Report>, queued: bool) -> (String, Option<SkipReason>) {
     let Some(report) = report else {
         return match queued {
-            true => ("Not tried yet: mail is rewritten when it is first handed to the smarthost.".to_owned(), ""),
-            false => ("No report is kept of this message.".to_owned(), ""),
+            true => ("Not tried yet: mail is rewritten when it is first handed to the smarthost.".to_owned(), None),
+            false => ("No report is kept of this message.".to_owned(), None),
         };
     };
     if let Some(reason) = report.untracked() {
         // Where all that is HTML had to be left alone, that says more than that there is no pixel.
         let reason = report.parts_skipped.keys().copied().find(|_| report.skipped.is_none()).unwrap_or(reason);
-        let (title, remedy) = reasons::said(reason);
-        return (format!("Not tracked: {}.", lower(title)), remedy);
+        return (format!("Not tracked: {}.", lower(reasons::said(reason).0)), Some(reason));
     }
     let (found, rewritten) = (u64::from(report.links_found), u64::from(report.links_rewritten));
+    let all = words::counted(found, "link");
     let links = match (found, rewritten) {
-        (0, _) => "no links were rewritten".to_owned(),
-        (found, rewritten) if found == rewritten => {
-            format!("all of its {} lead over the tracking subdomain", words::counted(found, "link"))
-        }
-        (found, rewritten) => {
-            format!(
-                "{} of its {} lead over the tracking subdomain",
-                words::number(rewritten),
-                words::counted(found, "link")
-            )
-        }
+        (_, 0) => "no link leads over the tracking subdomain".to_owned(),
+        (1, _) => "its one link leads over the tracking subdomain".to_owned(),
+        (found, rewritten) if found == rewritten => format!("all of its {all} lead over the tracking subdomain"),
+        (_, 1) => format!("1 of its {all} leads over the tracking subdomain"),
+        (_, rewritten) => format!("{} of its {all} lead over the tracking subdomain", words::number(rewritten)),
     };
     match report.pixel {
-        Pixel::Inserted => (format!("Tracked: it carries the pixel, and {links}."), ""),
-        Pixel::Skipped(reason) => (format!("Clicks are tracked, opens are not: {links}."), reasons::said(reason).1),
+        Pixel::Inserted => (format!("Tracked: it carries the pixel, and {links}."), None),
+        Pixel::Skipped(reason) => (format!("Clicks are tracked, opens are not: {links}."), Some(reason)),
     }
 }
 

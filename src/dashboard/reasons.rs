@@ -170,6 +170,15 @@ pub fn said(reason: SkipReason) -> (&'static str, &'static str) {
     }
 }
 
+/// Whether a domain's configuration is the place to do something about it.
+pub fn lies_with_the_domain(reason: SkipReason) -> bool {
+    use SkipReason::*;
+    matches!(
+        reason,
+        Disabled | NoSubdomain | NotVerified | NoCertificate | ExcludedRecipient | DkimSigned | OpenTrackingOff
+    )
+}
+
 /// What an open or a click was taken for, in words: `machine (fast-click)` is a class and a reason.
 pub fn hit(class: &str, reason: &str) -> String {
     let (kind, name) = reason.split_once(':').unwrap_or((reason, ""));

@@ -15,7 +15,7 @@ use crate::store::{self, MessageRow, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages of the history that one call looks at.
-pub const LOOKS: usize = 5_000;
+pub const LOOKS: usize = 10_000;
 /// Rows of the history that are read at once.
 const STRIDE: usize = 250;
 /// Messages of the queue that have no row in the history yet, of which so many are looked at.

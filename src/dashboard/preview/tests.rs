@@ -55,7 +55,7 @@ async fn html_is_shown_with_its_links_and_without_its_tricks() {
     );
     let (page, content) = pages(&fixture, id, "").await;
     assert!(page.contains("<iframe class=\"preview\" sandbox=\"\""), "{page}");
-    assert!(page.contains("nothing is kept of what became of it"), "{page}");
+    assert!(page.contains("of which nothing more is known"), "{page}");
     assert!(
         content.contains("<body><p>Grüße</p><a data-mark=\"unknown\" title=\"https://example.com/\">a</a>"),
         "{content}"
