@@ -63,7 +63,7 @@ class Pages(Case):
                 browser.forget()
                 browser.sign_in(token)
             found = self.checked("customer", token, EVERYBODYS - {"/dashboard/domains/new"} | OF_A_DOMAIN | OF_A_MAIL,
-                                 browsers, look=functools.partial(checks.shown, looks=checks.AXED))
+                                 browsers, look=functools.partial(checks.shown, looks=checks.AXED[:1]))
             self.assertEqual(found.keys() & (OPERATORS | OF_OPERATORS), set())
 
     def states(self, made, browsers):
