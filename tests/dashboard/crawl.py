@@ -1,7 +1,8 @@
 """All pages that links lead to from the overview, each with the kind of page that it is.
 
-A kind is a path with ids taken out, with the names of what it is asked for: `/dashboard/emails/ID/report`. There may be
-thousands of one kind, so some of each are read, and one of each is looked at in a browser.
+A kind is a path with ids taken out, with the names of what it is asked for, but for pages and ranges of the same, and
+with what it shows: `/dashboard/emails/ID/report`, `/dashboard/metrics?show=rates`. There may be thousands of one kind, so
+some of each are read, and one of each is looked at in a browser.
 """
 
 import concurrent.futures
@@ -15,12 +16,13 @@ ID = re.compile(r"(?<=/)(msg_[0-9A-Za-z]+|[0-9a-f]{8}-[0-9a-f-]{27})(?=/|\Z)")
 HEAD = "/dashboard"
 # Where a link leads to something that is no page.
 FILES = re.compile(r"/dashboard/(assets/[^/]+|metrics\.csv)\Z")
-WORKERS = 2
+SAME = {"after", "before", "page", "last", "from", "to", "by", "domain"}
 
 
 def kind(path):
     path, _, query = path.partition("?")
-    names = sorted({part.partition("=")[0] for part in query.split("&") if part})
+    parts = [part if part.startswith("show=") else part.partition("=")[0] for part in query.split("&") if part]
+    names = sorted({*parts} - SAME)
     return ID.sub("ID", path) + (f"?{'&'.join(names)}" if names else "")
 
 

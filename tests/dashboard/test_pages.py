@@ -1,6 +1,8 @@
 """Every page that there is, of a relay that has been used for some days and of one that is new, held against all
 checks: for the operator and for a customer, on a phone and at a desk, light and dark, with pictures of all."""
 
+import functools
+
 import paths  # noqa: F401, I001
 import checks
 import filled
@@ -29,62 +31,62 @@ SEARCHES = (("Recipient, Message-ID or queue id", {"Recipient, Message-ID or que
 class Pages(Case):
     slow = True
 
-    def checked(self, name, token, wanted, also=(), each=3):
-        """The paths of these kinds and of all others that links lead to, after all checks."""
+    def checked(self, name, token, wanted, browsers, also=(), each=3, look=checks.shown):
+        """The pages of these kinds and of all others that links lead to, after all checks, by their kinds."""
         visitor = self.visitor(token)
         found = crawl(visitor, each, also=[*also, *self.searches(visitor)])
         faults = [f"no link leads to {one}" for one in sorted(wanted - found.keys())]
-        faults += judged(self.folder / "sources", visitor, found)
-        browsers = [self.browser(token=token) for _ in range(2)]
+        faults += judged(self.folder / f"{name}-sources", visitor, found)
         pages = [(kind, answers[0].path) for kind, answers in found.items() if answers[0].status == 200]
-        faults += watched(browsers, name, pages)
+        faults += watched(browsers, name, pages, look)
         self.assertEqual(self.world.asked, [], "nothing is fetched from elsewhere")
         checks.sound(faults)
         return found
 
     def searches(self, visitor):
         """Where the forms on the page of mail lead."""
-        page, found = visitor.get("/dashboard/emails"), []
-        for label, values in SEARCHES:
-            form = page.asking(label)
-            found.append(visitor.submit(form, values, "Search").path)
-        return found
+        page = visitor.get("/dashboard/emails")
+        return [visitor.submit(page.asking(label), values, "Search").path for label, values in SEARCHES]
 
     def test_in_use(self):
+        """As the operator sees it, as a customer does, and a domain in every state."""
         filled.start(self)
-        made = filled.fill(self)
+        made, browsers = filled.fill(self), [self.browser(token=self.server.token) for _ in range(2)]
         mails = [f"/dashboard/emails/{mail.id}" for mail in (made.bounced, made.deferred, made.mails[-1])]
-        self.checked("filled", self.server.token, FULL, mails, each=5)
+        with self.subTest("operator"):
+            self.checked("filled", self.server.token, FULL, browsers, mails, each=4)
+        with self.subTest("domains"):
+            self.states(made, browsers)
+        with self.subTest("customer"):
+            token = self.key("--domain", "shop.example.net")
+            for browser in browsers:
+                browser.forget()
+                browser.sign_in(token)
+            found = self.checked("customer", token, EVERYBODYS - {"/dashboard/domains/new"} | OF_A_DOMAIN | OF_A_MAIL,
+                                 browsers, look=functools.partial(checks.shown, looks=checks.AXED[:1]))
+            self.assertEqual(found.keys() & (OPERATORS | OF_OPERATORS), set())
+
+    def states(self, made, browsers):
+        """Every state has its page, and all of them fit."""
+        visitor = self.visitor(self.server.token)
+        pages_of = {name: f"/dashboard/domains/{id}" for name, id in made.domains.items()}
+        answers = [visitor.get(path + part) for path in pages_of.values()
+                   for part in ("", "/configuration", "/configure")]
+        faults = [fault for answer in answers for fault in checks.served(answer)]
+        faults += checks.valid(self.folder / "state-sources", answers)
+        pages = [(f"/dashboard/domain-{name}", path) for name, path in pages_of.items()]
+        checks.sound(faults + watched(browsers, "state", pages))
 
     def test_new(self):
         self.relay()
-        found = self.checked("empty", self.server.token, EVERYBODYS | OPERATORS)
+        browsers = [self.browser(token=self.server.token)]
+        found = self.checked("empty", self.server.token, EVERYBODYS | OPERATORS, browsers)
         self.assertEqual({one for one in found if "/ID" in one.replace("api-keys/ID", "")}, set(), "of nothing")
         for page in ("domains", "emails", "metrics", "webhooks", "queue", "kill-list"):
             with self.subTest(page):
                 (answer, *_) = found[f"/dashboard/{page}"]
                 self.assertTrue([one for one in answer.tree.find("body").iter("main") if len(list(one.iter("p")))],
                                 "it says what to do next")
-
-    def test_of_a_customer(self):
-        filled.start(self)
-        filled.fill(self)
-        token = self.key("--domain", "shop.example.net")
-        found = self.checked("customer", token, EVERYBODYS - {"/dashboard/domains/new"} | OF_A_DOMAIN | OF_A_MAIL)
-        self.assertEqual(found.keys() & (OPERATORS | OF_OPERATORS), set())
-
-    def test_states_of_a_domain(self):
-        """Every state has its page, and all of them fit."""
-        filled.start(self)
-        made, visitor = filled.fill(self), self.visitor(self.server.token)
-        pages_of = {name: f"/dashboard/domains/{id}" for name, id in made.domains.items()}
-        answers = [visitor.get(path + part) for path in pages_of.values()
-                   for part in ("", "/configuration", "/configure")]
-        faults = [fault for answer in answers for fault in checks.served(answer)]
-        faults += checks.valid(self.folder / "sources", answers)
-        pages = [(f"/dashboard/domain-{name}", path) for name, path in pages_of.items()]
-        faults += watched([self.browser(token=self.server.token)], "state", pages)
-        checks.sound(faults)
 
 
 class Outside(Case):
