@@ -93,19 +93,18 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 }
 
 /// Lets a form through that a page of this session has sent; else what to answer instead.
-pub fn check(dashboard: &Dashboard, visitor: &Visitor, head: &Parts, form: Form) -> Result<Form, Response> {
+pub fn check(dashboard: &Dashboard, visitor: &Visitor, head: &Parts, form: Form) -> Result<Form, Box<Response>> {
     if !is_from_here(head, visitor) {
-        return Err(
-            Error::Forbidden("This form came from another site, so it was not taken.".to_owned()).into_response()
-        );
+        let foreign = Error::Forbidden("This form came from another site, so it was not taken.".to_owned());
+        return Err(Box::new(foreign.into_response()));
     }
     let path = head.uri.path();
     if path == sign_in::PATH {
         return Ok(form);
     }
     match &visitor.signed {
-        None => Err(sign_in::keep(path, &form)),
-        Some(signed) if !carries(signed, &form) => Err(sign_in::again(dashboard, signed, path, &form)),
+        None => Err(Box::new(sign_in::keep(path, &form))),
+        Some(signed) if !carries(signed, &form) => Err(Box::new(sign_in::again(dashboard, signed, path, &form))),
         Some(_) => Ok(form),
     }
 }

@@ -195,12 +195,12 @@ impl Served {
         }
         let form = body.map(|body| Form::read(&body));
         let allowed = match form {
-            Err(e) => Err(e.into_response()),
+            Err(e) => Err(Box::new(e.into_response())),
             Ok(form) if !is_form => Ok(form),
             Ok(form) => form::check(&self.dashboard, &visitor, &head, form),
         };
         let mut response = match allowed {
-            Err(refused) => refused,
+            Err(refused) => *refused,
             Ok(form) => {
                 head.extensions.insert(form);
                 head.extensions.insert(visitor.clone());
