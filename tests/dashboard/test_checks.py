@@ -90,8 +90,7 @@ class Shown(unittest.TestCase):
                 self.put(body)
                 (found,) = checks.axe(self.browser)
                 self.assertTrue(found.startswith(rule), found)
-
-    def test_a_colour_of_the_dark(self):
+        # A colour of the dark.
         self.put('<style>@media (prefers-color-scheme: dark) { p { color: #eee } }</style><p>Words</p>')
         self.assertEqual(checks.axe(self.browser), [])
         self.browser.look(DESKTOP, "dark")
@@ -106,10 +105,8 @@ class Shown(unittest.TestCase):
                 self.assertEqual(checks.layout(self.browser), [])
                 self.browser.look(PHONE, LIGHT)
                 self.assertEqual(len(checks.layout(self.browser)), wrong)
-
-    def test_a_page_that_is_not_for_phones(self):
+        # A page that is not for phones.
         text = PAGE.replace('<meta name="viewport" content="width=device-width, initial-scale=1">', "")
-        self.browser.look(PHONE, LIGHT)
         self.browser.open(self.world.put(HOST, "/", text.format("<p>Words</p>")))
         self.assertEqual(len(checks.layout(self.browser)), 1)
 
