@@ -26,8 +26,10 @@ class Browser:
     """Somebody who is signed in."""
 
     def __init__(self, port, key):
-        self.port, self.cookie = port, ""
-        status, headers, _ = self.ask("POST", "/dashboard/sign-in", {"key": key})
+        self.port, self.key, self.cookie = port, key, ""
+
+    def sign_in(self):
+        status, headers, _ = self.ask("POST", "/dashboard/sign-in", {"key": self.key})
         if status != 303:
             raise AssertionError(f"signing in: {status}")
         self.cookie = headers["Set-Cookie"].partition(";")[0]
@@ -47,6 +49,11 @@ class Browser:
 
     def page(self, path):
         status, _, body = self.ask("GET", path)
+        # A session's twelve hours are over in a moment of this clock.
+        for _ in range(5):
+            if status == 303:
+                self.sign_in()
+                status, _, body = self.ask("GET", path)
         if status != 200:
             raise AssertionError(f"{path}: {status} {body[:500]}")
         return body
