@@ -155,7 +155,7 @@ mod tests {
 
     fn signed(domains: Vec<Tie>) -> Signed {
         let key = ApiKey::new(Uuid::nil(), "a".into(), "re_a", Permission::FullAccess, domains, 0);
-        Signed { id: [0; 32], csrf: String::new(), key }
+        Signed { id: [0; 32], csrf: String::new(), key, by_itself: false }
     }
 
     #[test]

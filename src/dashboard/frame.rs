@@ -17,6 +17,8 @@ pub struct Signed {
     /// What forms carry.
     pub csrf: String,
     pub key: ApiKey,
+    /// A page keeps itself fresh: nobody has clicked, and what is to be said waits for somebody.
+    pub by_itself: bool,
 }
 
 /// Somebody whose key is tied to no domain: the operator. To others these pages are not there.
@@ -143,7 +145,7 @@ impl Dashboard {
             csrf: signed.csrf.clone(),
             who: signed.key.name.clone(),
             operator,
-            notice: self.sessions.told(&signed.id),
+            notice: if signed.by_itself { None } else { self.sessions.told(&signed.id) },
             alarms,
             ..Frame::of_nobody(title)
         }

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::form::{Asked, Form, Named};
 use super::frame::{Confirm, Frame, Operator, Section, page, page_again};
-use super::words::cut;
+use super::words::quoted;
 use super::{Dashboard, filters};
 use crate::kill::KillKind;
 use crate::ops::{self, KillView};
@@ -84,7 +84,7 @@ pub async fn add(
     };
     match ops::kill_add(&dashboard.ops, kind, form.text("value")).await.map_err(Error::from) {
         Ok(kill) => {
-            let text = format!("Links of {} {} no longer redirect.", name(kill.kind), cut(&kill.value, 200));
+            let text = format!("Links of {} {} no longer redirect.", name(kill.kind), quoted(&kill.value, 200));
             Ok(dashboard.done(&signed, LIST, text))
         }
         Err(Error::Refused(why)) => again(&dashboard, &signed, &form, why),
@@ -103,7 +103,7 @@ pub async fn confirm(
     page(&Confirm {
         frame: dashboard.frame(&signed, Section::KillList, "Remove from the kill list?"),
         consequences: vec![
-            format!("Links of {} {} redirect again, at once.", name(kill.kind), cut(&kill.value, 300)),
+            format!("Links of {} {} redirect again, at once.", name(kill.kind), quoted(&kill.value, 300)),
             "Clicks on them are recorded again.".to_owned(),
         ],
         action: format!("{LIST}/{id}/delete"),

@@ -222,7 +222,7 @@ impl Served {
         let settings = self.dashboard.ops.settings.snapshot();
         // A key that was revoked takes its sessions with it.
         let key = settings.api_keys.get(&key)?.clone();
-        Some(Signed { id, csrf, key })
+        Some(Signed { id, csrf, key, by_itself: session::is_by_itself(headers) })
     }
 }
 

@@ -68,12 +68,15 @@ impl Sessions {
         (cookie(&token, secure, ""), id, csrf)
     }
 
-    /// The session that a request names: its id, what its forms carry, and its key. It is used from now on.
+    /// The session that a request names: its id, what its forms carry, and its key. It counts as used now, unless a page
+    /// has asked by itself.
     pub fn find(&self, headers: &HeaderMap, secure: bool, now: u64) -> Option<(SessionId, String, Uuid)> {
         let id = hash(token(headers, name(secure))?);
         let mut all = self.all();
         let session = all.get_mut(&id).filter(|session| session.is_alive(now))?;
-        session.used = now;
+        if !is_by_itself(headers) {
+            session.used = now;
+        }
         Some((id, session.csrf.clone(), session.key))
     }
 
@@ -100,6 +103,11 @@ impl Session {
     fn is_alive(&self, now: u64) -> bool {
         now < self.used.saturating_add(IDLE_MS) && now < self.began.saturating_add(LONGEST_MS)
     }
+}
+
+/// Whether the script of a page that keeps itself fresh has sent a request, and nobody has clicked.
+pub fn is_by_itself(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-live")
 }
 
 fn random() -> String {
@@ -201,6 +209,10 @@ mod tests {
             at += IDLE_MS - 1;
         }
         assert!(!is_there(LONGEST_MS));
+        let mut left_open = self::headers(&sessions.begin(Uuid::nil(), false, 0).0);
+        left_open.insert("x-live", HeaderValue::from_static("1"));
+        assert!(sessions.find(&left_open, false, IDLE_MS - 1).is_some());
+        assert!(sessions.find(&left_open, false, IDLE_MS).is_none(), "a page that keeps itself fresh is nobody");
         let idle = self::headers(&sessions.begin(Uuid::nil(), false, 0).0);
         assert!(sessions.find(&idle, false, IDLE_MS).is_none());
     }

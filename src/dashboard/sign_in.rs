@@ -101,7 +101,7 @@ pub async fn submit(
     }
     let (cookie, id, csrf) = dashboard.sessions.begin(key.id, visitor.secure, clock::unix_ms());
     tracing::info!(key = %key.id, client = %visitor.client.address, "signed in to the dashboard");
-    let signed = Signed { id, csrf, key };
+    let signed = Signed { id, csrf, key, by_itself: false };
     let next = match typed.is_empty() {
         true => Redirect::to(&to).into_response(),
         false => typed_page(&dashboard, &signed, &to, &Form::read(typed.as_bytes()), StatusCode::OK),

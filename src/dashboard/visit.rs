@@ -25,7 +25,10 @@ impl Visit {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let client =
             Client { address, peer: address, from_proxy: false, host: String::new(), forwarded_hosts: Vec::new() };
-        Self { served, visitor: Visitor { client, secure: false, signed: Some(Signed { id, csrf, key }) } }
+        Self {
+            served,
+            visitor: Visitor { client, secure: false, signed: Some(Signed { id, csrf, key, by_itself: false }) },
+        }
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -64,7 +64,7 @@
   }
 
   async function refresh() {
-    const page = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const page = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" } });
     if (!page.ok || page.redirected) return;
     const fresh = new DOMParser().parseFromString(await page.text(), "text/html");
     for (const old of document.querySelectorAll("[data-live]")) {

@@ -1,18 +1,12 @@
 //! The dashboard over a relay's parts without its listeners, and somebody who looks at it.
 
 use super::super::*;
-use crate::domain::{Demand, Expected, SenderDomain};
-use crate::keys::{DkimKeys, TokenRing};
+use crate::domain::SenderDomain;
 use crate::mail::DomainName;
+use crate::ops::fixture::Fixture;
 use crate::ops::{self, NewKey, Terms};
-use crate::queue::Queue;
-use crate::retry::Schedule;
-use crate::settings::{Change, Permission, Settings};
-use crate::spool::{AppendError, Log, Options};
-use crate::store::{MaybeStore, Store};
-use arc_swap::ArcSwap;
-use std::sync::atomic::AtomicBool;
-use tempfile::TempDir;
+use crate::settings::{Change, Permission};
+use crate::spool::AppendError;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -24,7 +18,7 @@ pub const ORIGIN: &str = "http://relay.example.net:8081";
 pub struct Place {
     pub served: Served,
     pub ops: Arc<Ops>,
-    _dir: TempDir,
+    _fixture: Fixture,
 }
 
 /// An answer, read.
@@ -44,39 +38,11 @@ pub struct Browser {
 impl Place {
     pub fn new(secure: bool) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let dir = tempfile::tempdir().unwrap();
-        let (log, recovered) = Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
-        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
-        let schedule = Schedule { pauses: vec![Duration::from_secs(60)], max_age: Duration::from_secs(3_600) };
-        let store = MaybeStore::default();
-        store.store(Some(Arc::new(Store::open(dir.path()).unwrap())));
-        let name = |name| DomainName::parse(name).unwrap();
-        let terms = Terms {
-            expected: Expected { cname_target: name("track.example.net"), caa_issuer: name("ca.example.net") },
-            demand: Demand::Nothing,
-            by_acme: false,
-            unsupported_suffixes: Vec::new(),
-            policy_url: None,
-            removed_domain_grace: Duration::ZERO,
-            private_webhooks: false,
-        };
-        let ops = Arc::new(Ops {
-            settings: Arc::new(settings),
-            keys: TokenRing::open(dir.path()).unwrap(),
-            dkim: Arc::new(DkimKeys::new(dir.path())),
-            dkim_turn: tokio::sync::Mutex::default(),
-            queue: Arc::new(Queue::new(Vec::new(), clock::steady_ms(), &schedule)),
-            log,
-            store,
-            webhooks: Arc::default(),
-            forget: tokio::sync::mpsc::channel(1).0,
-            privacy: Arc::new(crate::privacy::PrivacyKey::new(&[7; 32])),
-            terms: ArcSwap::from_pointee(terms),
-            readers: Semaphore::new(crate::ops::READERS),
-            forget_dns: AtomicBool::new(false),
-        });
+        let fixture = Fixture::new();
+        let ops = Arc::clone(&fixture.ops);
+        ops.terms.store(Arc::new(Terms { private_webhooks: false, ..Terms::clone(&ops.terms.load()) }));
         ops.queue.set_width(8);
-        Self { served: Served::new(Arc::clone(&ops), secure), ops, _dir: dir }
+        Self { served: Served::new(Arc::clone(&ops), secure), ops, _fixture: fixture }
     }
 
     /// A sender domain that is set up.
