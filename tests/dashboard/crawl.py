@@ -1,8 +1,8 @@
 """All pages that links lead to from the overview, each with the kind of page that it is.
 
 A kind is a path with ids taken out, with the names of what it is asked for, but for pages and ranges of the same, and
-with what it shows: `/dashboard/emails/ID/report`, `/dashboard/metrics?show=rates`. There may be thousands of one kind, so
-some of each are read, and one of each is looked at in a browser.
+with what it shows: `/dashboard/emails/ID/report`, `/dashboard/metrics?show=rates`. There may be thousands of one kind,
+so some of each are read, and one of each is looked at in a browser.
 """
 
 import concurrent.futures

@@ -29,7 +29,8 @@ class Kept(Case):
             "webhook": ("/dashboard/webhooks/new", "Add webhook",
                         {"Endpoint": "http://127.0.0.1:9/typed", "email.opened": True, "email.clicked": True},
                         "/webhooks", "http://127.0.0.1:9/typed"),
-            "key": ("/dashboard/api-keys/new", "Create API key", {"Name": f"typed {ODD}", "Full access": True}, "/api-keys", "typed "),
+            "key": ("/dashboard/api-keys/new", "Create API key", {"Name": f"typed {ODD}", "Full access": True},
+                    "/api-keys", "typed "),
             "kill": ("/dashboard/kill-list/new", "Add to kill list",
                      {KINDS_OF_KILLS: True, "Value": "https://www.example.org/typed?a=1&b=%22"},
                      "/kill-list", "https://www.example.org/typed?a=1&b=%22")}
