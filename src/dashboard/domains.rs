@@ -110,7 +110,7 @@ pub async fn add(
     Operator(signed): Operator,
     form: Form,
 ) -> Result<Response, Error> {
-    let (name, dkim) = (form.text("name").to_owned(), form.has("dkim"));
+    let (name, dkim) = (form.text("name").trim_end_matches('.').to_owned(), form.has("dkim"));
     let added = match name.is_empty() {
         true => Err(Error::Refused("Give the domain that stands in the From of its mail, such as example.com.".into())),
         false => {

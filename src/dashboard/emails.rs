@@ -239,7 +239,7 @@ impl Typed {
                 None => vec![Among { domain: name, since: 0 }],
             });
         }
-        const WRONG: &str = "Write a day as 2026-11-24.";
+        const WRONG: &str = "Write a day as 2026-11-24, from 1970 to 9998.";
         let (from, to) = (day(&self.from), day(&self.to));
         self.wrong_from = from.is_err().then_some(WRONG);
         self.wrong_to = to.is_err().then_some(WRONG);

@@ -13,6 +13,8 @@ use http::StatusCode;
 pub enum Error {
     /// Not there, or not for this key.
     NotThere,
+    /// There is such a page, but it is not asked so.
+    NoSuchMethod,
     /// Nobody is signed in; with where to go on.
     SignIn(String),
     Forbidden(String),
@@ -84,11 +86,15 @@ impl Error {
                 "There is no such page, or your key does not reach it.".to_owned(),
                 "It may have been removed meanwhile: the navigation leads to what is there.",
             ),
+            Self::NoSuchMethod => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Not so",
+                "This address takes no such request.".to_owned(),
+                "The navigation leads to what is there.",
+            ),
             Self::SignIn(_) => (StatusCode::UNAUTHORIZED, "Sign in", "You are not signed in.".to_owned(), ""),
             Self::Forbidden(text) => (StatusCode::FORBIDDEN, "Not allowed", text.clone(), ""),
-            Self::Refused(text) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done", text.clone(), "Nothing was changed.")
-            }
+            Self::Refused(text) => (StatusCode::UNPROCESSABLE_ENTITY, "That cannot be done", text.clone(), ""),
             Self::TooMany(text) => (StatusCode::TOO_MANY_REQUESTS, "Too many at once", text.clone(), ""),
             Self::Unavailable(text) => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::StatusCode;
 use http::request::Parts;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Somebody who is signed in. Extracted by every page; who is not is led to sign in, and back.
 #[derive(Clone)]
@@ -95,6 +96,8 @@ pub struct Frame {
     pub alarms: Vec<&'static str>,
     /// Seconds after which the page is loaded again where there is no script: something is under way.
     pub refresh: Option<u32>,
+    /// Where a Postfix on this machine sends its mail, as its main.cf has it; for the operator.
+    pub relayhost: Option<String>,
     pub style: &'static str,
     pub script: &'static str,
 }
@@ -111,6 +114,7 @@ impl Frame {
             notice: None,
             alarms: Vec::new(),
             refresh: None,
+            relayhost: None,
             style: assets::style(),
             script: assets::script(),
         }
@@ -147,6 +151,7 @@ impl Dashboard {
             operator,
             notice: if signed.by_itself { None } else { self.sessions.told(&signed.id) },
             alarms,
+            relayhost: self.setup.smtp.filter(|_| operator).map(relayhost),
             ..Frame::of_nobody(title)
         }
     }
@@ -162,6 +167,16 @@ impl Dashboard {
         self.sessions.tell(&signed.id, Notice { text: text.into(), bad: true });
         Redirect::to(path).into_response()
     }
+}
+
+/// `[127.0.0.1]:2525`. What listens on all addresses listens on that of the machine itself.
+fn relayhost(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("[{ip}]:{}", address.port())
 }
 
 /// Asks before something is done that takes something away.

@@ -47,6 +47,7 @@ mod words;
 
 use crate::clock;
 use crate::http::{BodyLimits, Client, Handler, Request, Response, read_body, waste};
+use crate::mail::DomainName;
 use crate::ops::Ops;
 use axum::Router;
 use axum::body::Body;
@@ -60,6 +61,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use session::{Sessions, Throttle};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -76,16 +78,26 @@ const LARGE_BODIES: usize = 8;
 /// What the pages work on.
 pub struct Dashboard {
     pub ops: Arc<Ops>,
+    pub setup: Setup,
     sessions: Sessions,
     throttle: Throttle,
+}
+
+/// What the configuration says that pages have to know.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Browsers reach us over TLS, so that cookies may say so.
+    pub secure: bool,
+    /// The relay's own name, which its notices come from.
+    pub hostname: Option<DomainName>,
+    /// Where mail is taken without TLS and without a password, if anywhere.
+    pub smtp: Option<SocketAddr>,
 }
 
 /// The dashboard as it is served.
 pub struct Served {
     dashboard: Arc<Dashboard>,
     router: Router,
-    /// Browsers reach us over TLS, whatever a request says.
-    secure: bool,
     large_bodies: Semaphore,
 }
 
@@ -138,16 +150,15 @@ fn routes() -> Router<Arc<Dashboard>> {
         .route("/dashboard/kill-list/new", get(kills::new).post(kills::add))
         .route("/dashboard/kill-list/{id}/delete", get(kills::confirm).post(kills::delete))
         .fallback(async || Error::NotThere)
-        .method_not_allowed_fallback(async || Error::NotThere)
+        .method_not_allowed_fallback(async || Error::NoSuchMethod)
 }
 
 impl Served {
-    /// `secure`: browsers reach us over TLS, so that cookies may say so.
-    pub fn new(ops: Arc<Ops>, secure: bool) -> Self {
+    pub fn new(ops: Arc<Ops>, setup: Setup) -> Self {
         let (sessions, throttle) = (Sessions::default(), Throttle::default());
-        let dashboard = Arc::new(Dashboard { ops, sessions, throttle });
+        let dashboard = Arc::new(Dashboard { ops, setup, sessions, throttle });
         let router = routes().with_state(Arc::clone(&dashboard));
-        Self { dashboard, router, secure, large_bodies: Semaphore::new(LARGE_BODIES) }
+        Self { dashboard, router, large_bodies: Semaphore::new(LARGE_BODIES) }
     }
 
     /// Whether a path is the dashboard's.
@@ -182,7 +193,7 @@ impl Handler for Served {
 impl Served {
     /// Answers a request whose body has been read.
     async fn answer(&self, mut head: Parts, body: Result<Bytes, Error>, client: Client) -> Response {
-        let secure = self.secure || client.from_proxy && was_https(&head.headers);
+        let secure = self.dashboard.setup.secure || client.from_proxy && was_https(&head.headers);
         let signed = self.signed(&head.headers, secure);
         if let Some(signed) = &signed {
             let (settings, id) = (Arc::clone(&self.dashboard.ops.settings), signed.key.id);
@@ -191,7 +202,9 @@ impl Served {
         let visitor = Visitor { client, secure, signed };
         let is_form = head.method == Method::POST;
         if let Some(plain) = head.uri.path().strip_suffix('/') {
-            return finish(axum::response::Redirect::permanent(plain).into_response(), secure).await;
+            let query = head.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+            return finish(axum::response::Redirect::permanent(&format!("{plain}{query}")).into_response(), secure)
+                .await;
         }
         let form = body.map(|body| Form::read(&body));
         let allowed = match form {

@@ -9,6 +9,7 @@ use super::reasons::explain;
 use super::shown::share;
 use super::{Dashboard, facts, filters, span, words};
 use crate::clock;
+use crate::mail::DomainName;
 use crate::ops::{self, DomainHours, Granularity, MetricsQuery, OpError, Ops, SkipTop, Tops, Window};
 use crate::settings::ApiKey;
 use crate::store::Counts;
@@ -17,6 +18,7 @@ use axum::extract::State;
 use axum::response::Response;
 use std::sync::Arc;
 use url::form_urlencoded::byte_serialize;
+use uuid::Uuid;
 
 /// Days of what is tracked and of the pictures.
 const DAYS: u32 = 7;
@@ -55,7 +57,9 @@ struct QueueCard {
 struct Figures {
     cards: Vec<Card>,
     tracked: String,
+    /// Notices of this relay's own are not among them: nobody wants them tracked.
     judged: u64,
+    notices: u64,
     reasons: Vec<Reason>,
     /// Reasons beside those that are shown.
     more_reasons: usize,
@@ -93,6 +97,8 @@ struct History {
     days: Vec<(String, Counts)>,
     week: Counts,
     skips: Tops<SkipTop>,
+    /// Messages of the last day that are this relay's own notices.
+    notices: u64,
     /// No mail has come for a long time, or ever.
     is_new: bool,
 }
@@ -142,21 +148,37 @@ async fn read(dashboard: &Dashboard, key: &ApiKey, now: u64) -> Result<History, 
     }
     let whose = Whose::of(&ops.settings.snapshot(), key, None).domains;
     let reader = Arc::clone(ops);
-    ops::aside(ops, move || history(&reader, whose, now)).await
+    let own = dashboard.setup.hostname.clone();
+    ops::aside(ops, move || history(&reader, whose, own, now)).await
 }
 
-fn history(ops: &Ops, domains: Option<Vec<DomainHours>>, now: u64) -> Result<History, OpError> {
+/// `own` is the relay's name, which its notices come from.
+fn history(
+    ops: &Ops,
+    domains: Option<Vec<DomainHours>>,
+    own: Option<DomainName>,
+    now: u64,
+) -> Result<History, OpError> {
     let (lately, before) = span::last_two_days(now);
-    let read = |window: Window, by_period| {
+    let read_of = |domains, window: Window, by_period| {
         let (by_domain, by_email, emails) = (false, false, None);
-        let query = MetricsQuery { window, by_period, by_domain, by_email, domains: domains.clone(), emails };
+        let query = MetricsQuery { window, by_period, by_domain, by_email, domains, emails };
         ops::metrics(ops, query, |_, _| false)
     };
+    let read = |window, by_period| read_of(domains.clone(), window, by_period);
     let days = span::last_days(DAYS, now);
-    let week = read(days.clone(), Some(Granularity::Daily))?;
+    let mut week = read(days.clone(), Some(Granularity::Daily))?;
     let some = domains.as_ref().map(|domains| &domains[..domains.len().min(MOST_DOMAINS)]);
     let is_new = week.totals.is_empty() && read(span::last_days(LONG, now), None)?.totals.is_empty();
     let mut skips = ops::skip_tops(ops, some, &days)?;
+    let own = own.filter(|name| domains.is_none() && !ops.settings.snapshot().domains.contains_key(name));
+    let own = own.map(|name| vec![DomainHours { id: Uuid::nil(), name, hours: 0..u32::MAX }]);
+    let mut notices = 0;
+    if let Some(own) = &own {
+        notices = ops::figure_count("messages", &read_of(Some(own.clone()), lately.clone(), None)?.totals);
+        week.totals = week.totals.without(&read_of(Some(own.clone()), days.clone(), None)?.totals);
+        leave_out(&mut skips.rows, &ops::skip_tops(ops, Some(own), &days)?.rows, own[0].name.as_str());
+    }
     skips.is_whole &= domains.as_ref().is_none_or(|domains| domains.len() <= MOST_DOMAINS);
     Ok(History {
         lately: read(lately, None)?.totals,
@@ -164,8 +186,20 @@ fn history(ops: &Ops, domains: Option<Vec<DomainHours>>, now: u64) -> Result<His
         days: week.rows.into_iter().map(|row| (row.period.unwrap_or_default(), row.counts)).collect(),
         week: week.totals,
         skips,
+        notices,
         is_new,
     })
+}
+
+/// Takes `less`, which is all of `name`, out of `rows`.
+fn leave_out(rows: &mut Vec<SkipTop>, less: &[SkipTop], name: &str) {
+    for row in rows.iter_mut() {
+        let gone = less.iter().find(|less| less.reason == row.reason).map_or(0, |less| less.messages);
+        row.messages = row.messages.saturating_sub(gone);
+        row.domains.retain(|(domain, _)| domain != name);
+    }
+    rows.retain(|row| row.messages > 0);
+    rows.sort_by_key(|row| std::cmp::Reverse(row.messages));
 }
 
 impl Figures {
@@ -202,6 +236,7 @@ impl Figures {
             cards,
             tracked: share((judged > 0).then(|| tracked as f64 / judged as f64)),
             judged,
+            notices: history.notices,
             reasons: skips.iter().take(MOST_REASONS).map(reason).collect(),
             more_reasons: skips.len().saturating_sub(MOST_REASONS),
             is_whole: history.skips.is_whole,
@@ -224,4 +259,27 @@ fn picture(class: &'static str, name: &str, history: &History, figures: (&str, &
     let (people, machines) = (words::number(people), words::number(machines));
     let label = format!("{name} of the last {DAYS} days: {people} by people, {machines} by machines");
     Some(Columns::new(class, label, HIGH, &periods, &values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_of_the_relay_are_no_reason() {
+        let top = |reason: &str, messages, domains: &[(&str, u64)]| SkipTop {
+            reason: reason.to_owned(),
+            messages,
+            domains: domains.iter().map(|(name, messages)| ((*name).to_owned(), *messages)).collect(),
+        };
+        let mut rows = vec![
+            top("unknown-domain", 9, &[("relay.example.net", 7), ("a.example.com", 2)]),
+            top("no-html", 3, &[("a.example.com", 3)]),
+            top("too-large", 1, &[("relay.example.net", 1)]),
+        ];
+        let own = [top("unknown-domain", 7, &[("relay.example.net", 7)]), top("too-large", 1, &[])];
+        leave_out(&mut rows, &own, "relay.example.net");
+        let want = [top("no-html", 3, &[("a.example.com", 3)]), top("unknown-domain", 2, &[("a.example.com", 2)])];
+        assert_eq!(rows, want);
+    }
 }

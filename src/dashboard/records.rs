@@ -102,8 +102,12 @@ pub async fn verify(State(dashboard): State<Arc<Dashboard>>, reached: Reached) -
             dashboard.done(signed, &path, "We are looking: what DNS answers comes up here by itself.")
         }
         () => {
-            let text = "Looked just now, and not all records are there. What DNS answers stands beside each of them.";
-            dashboard.not_done(signed, &path, text)
+            let missing = asked(&view).filter(|record| record.status != "verified");
+            let missing: Vec<_> =
+                missing.map(|record| format!("{} {}", record.kind, super::words::cut(&record.name, 100))).collect();
+            let text =
+                format!("We looked just now. Not there yet: {}. New records can take a while.", missing.join(", "));
+            dashboard.done(signed, &path, text)
         }
     })
 }

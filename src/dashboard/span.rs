@@ -131,7 +131,7 @@ fn between(from: &str, to: &str, now: u64) -> Result<Window, WrongSpan> {
         text => text
             .parse::<Date>()
             .map(Some)
-            .map_err(|_| WrongSpan { field, text: "This is no day: give one as 2026-11-24.".to_owned() }),
+            .map_err(|_| WrongSpan { field, text: "Write a day as 2026-11-24.".to_owned() }),
     };
     let (from, to) = (day("from", from)?, day("to", to)?);
     // What has not come yet has no bars.

@@ -345,11 +345,13 @@ async fn methods_slashes_and_bodies_that_cannot_be_read() {
     let cookie = [("cookie", &*browser.cookie)];
     for method in [Method::PUT, Method::DELETE, Method::PATCH] {
         let answer = place.ask(method, "/dashboard/webhooks/new", &cookie, Ok(Bytes::new())).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     }
     let answer = place.get("/dashboard/webhooks/", &browser).await;
     assert_eq!((answer.status, answer.location()), (StatusCode::PERMANENT_REDIRECT, "/dashboard/webhooks"));
-    assert_eq!(place.get("/dashboard/sign-out", &browser).await.status, StatusCode::NOT_FOUND);
+    let answer = place.get("/dashboard/emails/?q=ada&x=%2F", &browser).await;
+    assert_eq!(answer.location(), "/dashboard/emails?q=ada&x=%2F", "an address keeps what it asks for");
+    assert_eq!(place.get("/dashboard/sign-out", &browser).await.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(place.get("/dashboard/webhooks", &browser).await.status, StatusCode::OK, "a link signs nobody out");
     for (error, status) in [
         (BodyError::Busy, StatusCode::TOO_MANY_REQUESTS),

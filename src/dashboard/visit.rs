@@ -1,6 +1,6 @@
 //! Somebody who is signed in and asks for pages, for tests: over the real routes, without a listener.
 
-use super::{Client, Served, Visitor, finish};
+use super::{Client, Served, Setup, Visitor, finish};
 use crate::clock;
 use crate::dashboard::form::Form;
 use crate::dashboard::frame::Signed;
@@ -20,7 +20,7 @@ pub struct Visit {
 
 impl Visit {
     pub fn new(fixture: &Fixture, key: ApiKey) -> Self {
-        let served = Served::new(Arc::clone(&fixture.ops), false);
+        let served = Served::new(Arc::clone(&fixture.ops), Setup::default());
         let (_, id, csrf) = served.dashboard.sessions.begin(key.id, false, clock::unix_ms());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let client =

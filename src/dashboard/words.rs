@@ -79,13 +79,20 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// At most so many characters, with an ellipsis where some were left out. Line ends and other controls become spaces.
+/// At most so many characters, with an ellipsis where some were left out. Line ends and other controls become spaces;
+/// what would show other characters in another order than they have is left out.
 pub fn cut(text: &str, most: usize) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let shown = |text: &str| text.chars().filter(|c| !reorders(*c)).map(plain).collect::<String>();
     match text.char_indices().nth(most) {
-        Some((end, _)) => text[..end].chars().map(plain).chain(['…']).collect(),
-        None => text.chars().map(plain).collect(),
+        Some((end, _)) => shown(&text[..end]) + "…",
+        None => shown(text),
     }
+}
+
+/// Embeddings, overrides and isolates; not the marks that right-to-left text itself is written with.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A value within a sentence: in quotes, cut, and so that it turns the direction of no word around it.
@@ -122,6 +129,7 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("äbcd\r\n", 3), "äbc…");
         assert_eq!(cut("a\r\nb", 9), "a  b");
+        assert_eq!(cut("\u{202e}gnp.exe\u{200f}", 9), "gnp.exe\u{200f}", "and not exe.png");
         assert_eq!(quoted("a\u{2069}\u{202e}bc\nd", 6), "“\u{2068}abc …\u{2069}”");
         assert_eq!(sentence("\"x\" is no URL"), "\"x\" is no URL.");
         assert_eq!((sentence("done."), sentence("")), ("Done.".into(), String::new()));

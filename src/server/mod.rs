@@ -297,7 +297,7 @@ pub async fn serve_until(
     fronts.spawn(parts::keep_meters(meters.clone(), accepting.clone()));
     let front = Arc::new(ApiFront {
         api: api::Served::new(Arc::clone(&ops), meters, NonZeroU32::new(config.api.rate_limit)),
-        dashboard: dashboard::Served::new(Arc::clone(&ops), parts::is_reached_by_tls(&config)),
+        dashboard: dashboard::Served::new(Arc::clone(&ops), parts::dashboard(&config, &bound.smtp)),
     });
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;

@@ -4,6 +4,7 @@
 use super::StartError;
 use crate::acme;
 use crate::config::{self, Config};
+use crate::dashboard;
 use crate::domain::{Demand, Expected};
 use crate::http;
 use crate::inbound::{self, Encryption, Terms};
@@ -22,6 +23,7 @@ use crate::tls::{Challenges, HostCertificates, ServerTls};
 use crate::verify;
 use crate::webhook;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -88,9 +90,19 @@ pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
     files.map(|files| ServerTls::open(files).map(Arc::new)).transpose().map_err(StartError::Certificate)
 }
 
-/// Whether browsers reach the dashboard over TLS, ours or that of a proxy.
-pub fn is_reached_by_tls(config: &Config) -> bool {
-    config.api.certificate.is_some() || config.api.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+/// What the dashboard has to know; `listening` are the addresses of the listeners for mail, in their order.
+pub fn dashboard(config: &Config, listening: &[SocketAddr]) -> dashboard::Setup {
+    let is_plain = |listener: &config::Listener| {
+        listener.tls == config::ListenerTls::None && listener.auth != config::ListenerAuth::Required
+    };
+    let mut listeners = config.smtp.listeners.iter().zip(listening);
+    dashboard::Setup {
+        // Ours, or that of a proxy.
+        secure: config.api.certificate.is_some()
+            || config.api.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
+        hostname: DomainName::parse(&config.hostname).ok(),
+        smtp: listeners.find(|(listener, _)| is_plain(listener)).map(|(_, address)| *address),
+    }
 }
 
 /// Removes what a crash has left of the DKIM keys of domains that are gone. To be asked only where no setting was lost:

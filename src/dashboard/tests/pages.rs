@@ -253,7 +253,11 @@ async fn an_api_key_from_its_making_to_its_end() {
     assert_eq!(place.get("/dashboard/queue", &tied).await.status, StatusCode::NOT_FOUND);
 
     let list = place.get("/dashboard/api-keys", &browser).await.text;
-    assert!(!list.contains(&token) && list.contains(&escaped(EVIL)) && list.matches("signed in</span>").count() == 1);
+    assert!(
+        !list.contains(&token)
+            && list.contains(&escaped(&EVIL.replace('\u{202e}', "")))
+            && list.matches("signed in</span>").count() == 1
+    );
     let id: Uuid = list.split("/rename").next().unwrap().rsplit('/').next().unwrap().parse().unwrap();
     let path = format!("/dashboard/api-keys/{id}");
     let refused = place.post(&format!("{path}/rename"), &browser, &[("name", &"x".repeat(51))]).await;

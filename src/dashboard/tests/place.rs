@@ -42,7 +42,7 @@ impl Place {
         let ops = Arc::clone(&fixture.ops);
         ops.terms.store(Arc::new(Terms { private_webhooks: false, ..Terms::clone(&ops.terms.load()) }));
         ops.queue.set_width(8);
-        Self { served: Served::new(Arc::clone(&ops), secure), ops, _fixture: fixture }
+        Self { served: Served::new(Arc::clone(&ops), Setup { secure, ..Setup::default() }), ops, _fixture: fixture }
     }
 
     /// A sender domain that is set up.
