@@ -1,10 +1,10 @@
 //! The dashboard: pages for the operator, and for the customer whose domain it is.
 //!
-//! Pages are made on the server and work without script; [`assets`] has the one style and the one script, which only
+//! Pages are made on the server and work without script; `assets` has the one style and the one script, which only
 //! makes them nicer. Whoever signs in with an API key sees and changes what that key may: the same [`crate::ops`] as the
-//! API's are asked. The whole route table is [`routes`]. What holds for every request stands here: who is signed in
-//! ([`session`]), that forms come from our own pages ([`form`]), the headers that browsers are told
-//! to keep to, and that every fault is a page with a sentence ([`error`]).
+//! API's are asked. The whole route table is `routes`. What holds for every request stands here: who is signed in
+//! (`session`), that forms come from our own pages (`form`), the headers that browsers are told
+//! to keep to, and that every fault is a page with a sentence (`error`).
 
 mod assets;
 mod configure;

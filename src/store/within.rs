@@ -7,7 +7,7 @@ use super::counts::{Counts, by_hour};
 use super::{Store, StoreError, prefix_end};
 use std::ops::Range;
 
-/// The clicks on every destination of a domain within `hours`, by its hash: for [`super::link_url`]. See [`within`].
+/// The clicks on every destination of a domain within `hours`, by its hash: for [`super::link_url`]. See `within`.
 pub fn links_within(
     store: &Store,
     domain: &str,
@@ -23,7 +23,7 @@ pub fn links_within(
 }
 
 /// How many messages were not tracked within `hours`, as domain, reason and counts: of one domain or, without one, of
-/// all domains, known or not. See [`within`].
+/// all domains, known or not. See `within`.
 pub fn skips_within(
     store: &Store,
     domain: Option<&str>,
