@@ -11,7 +11,7 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, RETRY_AFTER};
 use http::request::Parts;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use utoipa::openapi::schema::Type;
@@ -115,7 +115,7 @@ impl Limiter {
         }
         let subject = match &caller.0 {
             Ok(key) => Subject::Key(key.id),
-            Err(_) => Subject::Address(counted_as(client.address)),
+            Err(_) => Subject::Address(client.counted_as()),
         };
         let (remaining, refused) = match self.limiter.check_key(&subject) {
             Ok(state) => (state.remaining_burst_capacity(), None),
@@ -160,12 +160,5 @@ pub fn describe_limits(openapi: &mut OpenApi) {
                 }
             }
         }
-    }
-}
-
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !0 << 64).into(),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::email::{Head, parse};
 use super::error::Error;
-use super::form::{Asked, Named};
+use super::form::{Asked, Form, Named};
 use super::frame::{Frame, Section, Signed, page};
 use super::neutral::neutral;
 use super::{Dashboard, filters, reasons};
@@ -98,8 +98,7 @@ pub async fn show(
     Named(id): Named<String>,
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
-    let id = parse(&id)?;
-    let part = usize::from(asked.text("part").parse::<u16>().unwrap_or_default());
+    let (id, part) = (parse(&id)?, part(&asked));
     let (ops, key) = (Arc::clone(&dashboard.ops), signed.key.clone());
     let (email, html_parts, look) = ops::aside(&dashboard.ops, move || look(&ops, &key, &id, part)).await?;
     let head = Head::of(&dashboard, &signed, &id, &email, "preview");
@@ -113,6 +112,11 @@ pub async fn show(
     };
     let frame = dashboard.frame(&signed, Section::Emails, &format!("Preview of {id}"));
     page(&Preview { frame, head, part, parts, source, none, hint, marks })
+}
+
+/// Which HTML part is asked for.
+fn part(asked: &Form) -> usize {
+    usize::from(asked.text("part").parse::<u16>().unwrap_or_default())
 }
 
 /// The document of a stranger.
@@ -135,8 +139,7 @@ pub async fn content(
     Named(id): Named<String>,
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
-    let id = parse(&id)?;
-    let part = usize::from(asked.text("part").parse::<u16>().unwrap_or_default());
+    let (id, part) = (parse(&id)?, part(&asked));
     let (ops, key) = (Arc::clone(&dashboard.ops), signed.key.clone());
     let (_, _, look) = ops::aside(&dashboard.ops, move || look(&ops, &key, &id, part)).await?;
     let document = match look {

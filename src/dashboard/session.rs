@@ -4,6 +4,7 @@
 //! What somebody has typed meanwhile is kept ([`super::form`]).
 
 use crate::clock;
+use crate::http::Client;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use governor::clock::DefaultClock;
@@ -12,7 +13,7 @@ use governor::{Quota, RateLimiter};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
@@ -150,15 +151,11 @@ impl Default for Throttle {
 
 impl Throttle {
     /// Counts an attempt; false where it is one too many.
-    pub fn takes(&self, address: IpAddr) -> bool {
+    pub fn takes(&self, client: &Client) -> bool {
         if self.0.len() > ADDRESSES {
             self.0.retain_recent();
         }
-        let counted = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !0 << 64).into(),
-        };
-        self.0.check_key(&counted).is_ok()
+        self.0.check_key(&client.counted_as()).is_ok()
     }
 }
 
@@ -242,9 +239,13 @@ mod tests {
     #[test]
     fn wrong_keys_are_slowed_by_address() {
         let throttle = Throttle::default();
-        let (one, same_net) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
-        assert!((0..10).all(|_| throttle.takes(one)));
-        assert!(!throttle.takes(same_net));
-        assert!(throttle.takes("192.0.2.1".parse().unwrap()));
+        let takes = |address: &str| {
+            let address = address.parse().unwrap();
+            let (host, forwarded_hosts) = (String::new(), Vec::new());
+            throttle.takes(&Client { address, peer: address, from_proxy: false, host, forwarded_hosts })
+        };
+        assert!((0..10).all(|_| takes("2001:db8::1")));
+        assert!(!takes("2001:db8::2"));
+        assert!(takes("192.0.2.1"));
     }
 }

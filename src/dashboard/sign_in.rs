@@ -84,7 +84,7 @@ pub async fn submit(
         KeyLookup::Found(key) => key,
         lookup => {
             tracing::info!(client = %visitor.client.address, "a key that is none was given to the dashboard");
-            if !dashboard.throttle.takes(visitor.client.address) {
+            if !dashboard.throttle.takes(&visitor.client) {
                 let wait = "Too many wrong keys came from your address. Wait a minute, then try again.";
                 return again(StatusCode::TOO_MANY_REQUESTS, wait);
             }

@@ -4,7 +4,7 @@ use http::header::{HOST, HeaderMap, HeaderName};
 use http::request::Parts;
 use ipnet::IpNet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The client of one request. Host names are in lower case, without port and final dot; an IPv6 address as a host
 /// keeps its brackets.
@@ -42,6 +42,11 @@ impl Client {
         Ok(Self { address, peer, from_proxy, host, forwarded_hosts: forwarded_hosts(&head.headers) })
     }
 
+    /// What limits count it as.
+    pub fn counted_as(&self) -> IpAddr {
+        counted_as(self.address)
+    }
+
     /// The host that the request is for: what the trusted proxy nearest to us was asked for, else `host`.
     pub fn trusted_host(&self) -> &str {
         match self.forwarded_hosts.last() {
@@ -53,6 +58,14 @@ impl Client {
     /// What the first proxy on the way says it was asked for. Anyone can write this.
     pub fn claimed_host(&self) -> Option<&str> {
         self.forwarded_hosts.first().map(String::as_str)
+    }
+}
+
+/// What limits count an address as. A client with IPv6 has a /64 to itself.
+pub(super) fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !0 << 64).into(),
     }
 }
 

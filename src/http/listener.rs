@@ -1,5 +1,6 @@
 //! Accepting connections, within limits and until shutdown.
 
+use super::client::counted_as;
 use super::pace::{Paced, Turns};
 use super::{Client, Fronts, Handler, Limits, Request, Response, plain};
 use crate::proxy_header::{self, Claim};
@@ -13,7 +14,7 @@ use rustls::server::Acceptor;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -281,7 +282,7 @@ impl Place {
         if is_proxy || site.limits.loopback_is_many && peer.is_loopback() {
             return true;
         }
-        let client = network_of(peer);
+        let client = counted_as(peer);
         let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = counts.by_client.entry(client).or_insert(0);
         if *held >= site.limits.connections_per_client {
@@ -311,14 +312,6 @@ impl Drop for Place {
                 counts.by_client.remove(&client);
             }
         }
-    }
-}
-
-/// A client with IPv6 has a /64 to itself.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 
