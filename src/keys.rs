@@ -5,16 +5,18 @@
 //! opened by [`DkimKeys`]. `privacy.key`, written as they are, is what opt-outs are hashed with.
 
 mod dkim;
+mod file;
 
 pub use dkim::{BadDkimKey, DkimKeys, DkimSigningKey, NewDkimKey};
 
 use crate::privacy::PrivacyKey;
 use crate::token::{Signer, TokenKey, Verifier};
 use arc_swap::ArcSwap;
+use file::{Existing, Stamp, Turn, private_stamp, read_private};
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,10 +52,13 @@ impl Keys {
             .mode(0o700)
             .create(&keys.dir)
             .map_err(|e| KeyError::Io(keys.dir.clone(), e))?;
+        let turn = keys.turn()?;
+        turn.remove_unfinished()?;
         let mut tokens = keys.token_keys()?;
         if tokens.is_empty() {
-            tokens.push(keys.rotate_token_key()?);
+            tokens.push(keys.new_token_key(&turn)?);
         }
+        drop(turn);
         Ok((keys, tokens))
     }
 
@@ -93,13 +98,18 @@ impl Keys {
         Ok(found)
     }
 
+    /// One change of the folder at a time, whoever makes it.
+    fn turn(&self) -> Result<Turn, KeyError> {
+        Turn::take(&self.dir)
+    }
+
     /// Adds a token key, with which all links are signed from now on; the earlier ones go on verifying.
-    pub fn rotate_token_key(&self) -> Result<TokenKey, KeyError> {
+    fn new_token_key(&self, turn: &Turn) -> Result<TokenKey, KeyError> {
         let id = match self.token_keys()?.last() {
             Some(newest) => newest.id.checked_add(1).ok_or(KeyError::Exhausted)?,
             None => 1,
         };
-        let secret = new_secret(&self.dir.join(format!("token-{id}.key")))?;
+        let secret = new_secret(turn, &self.dir.join(format!("token-{id}.key")))?;
         Ok(TokenKey { id, secret })
     }
 
@@ -107,10 +117,11 @@ impl Keys {
     /// another key would forget them all.
     pub fn privacy_key(&self, needed: bool) -> Result<PrivacyKey, KeyError> {
         let path = self.dir.join("privacy.key");
+        let turn = self.turn()?;
         let secret = match read_secret(&path) {
             Err(KeyError::Io(path, e)) if e.kind() == io::ErrorKind::NotFound => match needed {
                 true => return Err(KeyError::NoPrivacyKey(path)),
-                false => new_secret(&path)?,
+                false => new_secret(&turn, &path)?,
             },
             read => read?,
         };
@@ -155,22 +166,17 @@ impl Keys {
     pub fn probe(&self, name: &str) -> Result<(), KeyError> {
         const SIZE: usize = 16 * 1024;
         let path = self.dir.join(name);
-        let tried = (|| {
-            if path.is_dir() {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory));
-            }
-            let unfinished = path.with_extension("new");
-            let written = write_private(&unfinished, &[0; SIZE]);
-            let removed = fs::remove_file(&unfinished);
-            written.and(removed)
-        })();
-        tried.map_err(|e| KeyError::Io(path, e))
+        file::try_out(&path, &[0; SIZE]).map_err(|e| KeyError::Io(path, e))
     }
 
-    /// Puts a file there, whole or not at all, for its owner's eyes alone.
+    /// Puts a file there, whole or not at all, for its owner's eyes alone; in place of one that is there.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
-        let path = self.dir.join(name);
-        write_new(&path, bytes).map_err(|e| KeyError::Io(path, e))
+        self.turn()?.write(&self.dir.join(name), bytes, Existing::Replaced)
+    }
+
+    /// The same, but a file that is there stays, and is the error.
+    pub fn write_new(&self, name: &str, bytes: &[u8]) -> Result<(), KeyError> {
+        self.turn()?.write(&self.dir.join(name), bytes, Existing::Refused)
     }
 
     /// Takes a file away.
@@ -202,58 +208,27 @@ impl TokenRing {
     }
 
     /// Adds a key on disk, then signs with it. Returns its id.
+    ///
+    /// What signs is what the disk gives back, with the turn held until it signs: of two rotations at once the later
+    /// one signs last, and no link is ever signed with a secret that a restart would not find.
     pub fn rotate(&self) -> Result<u8, KeyError> {
-        let newest = self.keys.rotate_token_key()?;
-        self.verifier.store(Arc::new(Verifier::new(&self.keys.token_keys()?)));
-        self.signer.store(Arc::new(Signer::new(&newest)));
+        let turn = self.keys.turn()?;
+        let made = self.keys.new_token_key(&turn)?;
+        let all = self.keys.token_keys()?;
+        let newest = all.last().filter(|newest| newest.id == made.id && newest.secret == made.secret);
+        let newest = newest.ok_or_else(|| KeyError::Malformed(self.keys.path(&format!("token-{}.key", made.id))))?;
+        self.verifier.store(Arc::new(Verifier::new(&all)));
+        self.signer.store(Arc::new(Signer::new(newest)));
         Ok(newest.id)
     }
 }
 
-/// Writes a file that appears whole or not at all, readable by its owner alone.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    write_private(&unfinished, bytes)?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(dir) => fs::File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// Writes a file anew, for its owner alone, as far as the disk.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let _ = fs::remove_file(path);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// What tells one state of a file from another: inode, size and time of change.
-type Stamp = (u64, u64, i64, i64);
-
-/// The state of a file, unless others than its owner may read it.
-fn private_stamp(path: &Path) -> Result<Stamp, KeyError> {
-    let meta = fs::metadata(path).map_err(|e| KeyError::Io(path.to_owned(), e))?;
-    let mode = meta.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed(path.to_owned(), mode));
-    }
-    Ok((meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
-}
-
-/// Reads a file, unless others than its owner may do so too.
-fn read_private(path: &Path) -> Result<Vec<u8>, KeyError> {
-    private_stamp(path)?;
-    fs::read(path).map_err(|e| KeyError::Io(path.to_owned(), e))
-}
-
-fn new_secret(path: &Path) -> Result<[u8; 32], KeyError> {
+fn new_secret(turn: &Turn, path: &Path) -> Result<[u8; 32], KeyError> {
     let failed = |e| KeyError::Io(path.to_owned(), e);
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|e| failed(io::Error::other(e.to_string())))?;
     let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_new(path, text.as_bytes()).map_err(failed)?;
+    turn.write(path, text.as_bytes(), Existing::Refused)?;
     Ok(secret)
 }
 
@@ -306,11 +281,53 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (keys, first) = Keys::open(dir.path()).unwrap();
         assert_eq!(first.len(), 1);
-        let second = keys.rotate_token_key().unwrap();
+        let second = keys.new_token_key(&keys.turn().unwrap()).unwrap();
         let (_, both) = Keys::open(dir.path()).unwrap();
         assert_eq!(both.iter().map(|k| k.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((both[0].secret, both[1].secret), (first[0].secret, second.secret));
         assert_ne!(first[0].secret, second.secret);
+    }
+
+    #[test]
+    fn of_rotations_at_once_each_makes_a_key_that_the_disk_has() {
+        for _ in 0..40 {
+            let dir = tempfile::tempdir().unwrap();
+            let ring = TokenRing::open(dir.path()).unwrap();
+            let both = std::sync::Barrier::new(2);
+            let rotate = || {
+                both.wait();
+                ring.rotate().unwrap()
+            };
+            let mut ids = std::thread::scope(|scope| [scope.spawn(rotate), scope.spawn(rotate)].map(|t| t.join().unwrap()));
+            ids.sort_unstable();
+            assert_eq!(ids, [2, 3]);
+            let after = TokenRing::open(dir.path()).unwrap();
+            let proof = |ring: &TokenRing| ring.signer.load().probe("links.example.com", "nonce");
+            assert_eq!(proof(&ring), proof(&after), "a restart signs with the same secret");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _) = Keys::open(dir.path()).unwrap();
+        keys.write_new("acme-account.json", b"first").unwrap();
+        let why = keys.write_new("acme-account.json", b"second").unwrap_err();
+        assert!(matches!(&why, KeyError::Io(_, e) if e.kind() == io::ErrorKind::AlreadyExists), "{why}");
+        assert_eq!(keys.read("acme-account.json").unwrap().as_deref(), Some(&b"first"[..]));
+        keys.write("acme-account.json", b"third").unwrap();
+        assert_eq!(keys.read("acme-account.json").unwrap().as_deref(), Some(&b"third"[..]));
+        assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 2, "nothing unfinished stays");
+    }
+
+    #[test]
+    fn what_a_crash_left_unfinished_goes_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::open(dir.path()).unwrap();
+        let left = dir.path().join("keys/.unfinished-abc");
+        fs::write(&left, "half").unwrap();
+        Keys::open(dir.path()).unwrap();
+        assert!(!left.exists());
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl AtCa {
                 let new = NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
                 let (account, credentials) = builder().create(&new, self.directory.clone(), None).await?;
                 let stored = Stored { directory: self.directory.clone(), credentials };
-                self.keys.write(&file, &serde_json::to_vec_pretty(&stored)?).map_err(of_file)?;
+                self.keys.write_new(&file, &serde_json::to_vec_pretty(&stored)?).map_err(of_file)?;
                 tracing::info!(account = account.id(), "an account was made at the CA");
                 (account, file)
             }

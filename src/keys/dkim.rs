@@ -5,7 +5,7 @@
 //!
 //! ring cannot make RSA keys and the `rsa` crate is not what should sign with them, so each does what it is good at.
 
-use super::{KeyError, Stamp, private_stamp, read_private, write_new};
+use super::{Existing, KeyError, Stamp, Turn, private_stamp, read_private};
 use crate::domain::Selector;
 use crate::mail::DomainName;
 use base64::Engine;
@@ -122,8 +122,7 @@ impl DkimKeys {
 
     /// Puts a key on disk, in place of another one of that selector.
     pub fn keep(&self, domain: &DomainName, selector: &Selector, key: &NewDkimKey) -> Result<(), KeyError> {
-        let path = self.path(domain, selector);
-        write_new(&path, key.pem.as_bytes()).map_err(|e| KeyError::Io(path, e))
+        Turn::take(&self.dir)?.write(&self.path(domain, selector), key.pem.as_bytes(), Existing::Replaced)
     }
 
     /// Takes a key from the disk; one that is not there is none the less gone.
