@@ -298,7 +298,8 @@ mod tests {
                 both.wait();
                 ring.rotate().unwrap()
             };
-            let mut ids = std::thread::scope(|scope| [scope.spawn(rotate), scope.spawn(rotate)].map(|t| t.join().unwrap()));
+            let mut ids =
+                std::thread::scope(|scope| [scope.spawn(rotate), scope.spawn(rotate)].map(|t| t.join().unwrap()));
             ids.sort_unstable();
             assert_eq!(ids, [2, 3]);
             let after = TokenRing::open(dir.path()).unwrap();

@@ -1,0 +1,90 @@
+"""Instructions of the hot paths, beside benches/baseline: more than 3 % over it fails.
+
+    python3 -m unittest                     compares
+    python3 test_instructions.py --update   writes the baseline anew
+
+Counts are the same on a busy machine, and differ between processors, since libraries choose their code by what the
+processor can do. So the baseline names what it was made with, and on another machine nothing is compared.
+"""
+import json, os, pathlib, re, shutil, subprocess, sys, unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BASELINE = ROOT / "benches/baseline/instructions.json"
+MORE = 0.03
+# What code is chosen by, in the standard library, memchr, ring, sha2 and the C library, as far as valgrind lets it through.
+FEATURES = "aes avx avx2 bmi1 bmi2 erms fma lzcnt abm movbe pclmulqdq popcnt sha_ni sse4_1 sse4_2 ssse3".split()
+
+
+def said(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def machine():
+    """What the counts depend on beside our own code."""
+    flags = set()
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("flags", "Features")):
+            flags = set(line.split(":", 1)[1].split())
+            break
+    return {
+        "architecture": os.uname().machine,
+        "features": sorted(flags.intersection(FEATURES)),
+        "rustc": said("rustc", "--version"),
+        "valgrind": said("valgrind", "--version"),
+        "libc": " ".join(os.confstr("CS_GNU_LIBC_VERSION").split()),
+    }
+
+
+def counted():
+    """Instructions by step. Each is counted once."""
+    words = ["cargo", "bench", "--locked", "--profile", "counted", "--bench", "instructions", "--", "--output-format=json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
+    return dict(read(done.stdout))
+
+
+def read(text):
+    decoder, at = json.JSONDecoder(), 0
+    while (at := text.find("{", at)) >= 0:
+        summary, at = decoder.raw_decode(text, at)
+        name = f'{summary["function_name"]}/{summary["id"]}'
+        yield name, instructions(summary)
+
+
+def instructions(summary):
+    for profile in summary["profiles"]:
+        if profile["tool"] == "Callgrind":
+            metric = profile["summaries"]["total"]["summary"]["Callgrind"]["Ir"]["metrics"]
+            value = metric.get("Left", metric.get("Both", [None])[0] if "Both" in metric else None)
+            return int(value["Int"] if isinstance(value, dict) else value)
+    raise KeyError("no profile by callgrind")
+
+
+class Instructions(unittest.TestCase):
+    def test_the_hot_paths_take_no_more_than_they_did(self):
+        kept = json.loads(BASELINE.read_text())
+        here = machine()
+        if kept["machine"] != here:
+            differs = [f"{name}: {kept['machine'][name]} there, {here[name]} here" for name in here
+                       if kept["machine"].get(name) != here[name]]
+            print("instructions: NOT COMPARED, the baseline was made with another machine:", "; ".join(differs))
+            return
+        now = counted()
+        self.assertEqual(sorted(now), sorted(kept["instructions"]), "the baseline names other steps: write it anew")
+        for name, before in kept["instructions"].items():
+            print(f"  {name:44} {before:>12,} {now[name]:>12,} {now[name] / before - 1:+8.2%}")
+        slower = {name: now[name] for name, before in kept["instructions"].items() if now[name] > before * (1 + MORE)}
+        self.assertEqual(slower, {}, "these take over 3 % more instructions; if that is meant, write the baseline anew")
+
+    def test_reading_fails_loudly(self):
+        with self.assertRaises(KeyError):
+            instructions({"profiles": []})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--update"]:
+        BASELINE.parent.mkdir(exist_ok=True)
+        BASELINE.write_text(json.dumps({"machine": machine(), "instructions": counted()}, indent=1) + "\n")
+    else:
+        unittest.main()
