@@ -108,6 +108,12 @@ pub static ALL: &[Meter] = &[
     state("trackpost_log_unread_bytes", Unit::Bytes, "Bytes of the log that the history does not have yet."),
     state("trackpost_log_damaged_records", Unit::Count, "Records of the log that were found damaged since the start."),
     state("trackpost_log_full", Unit::Count, "1 while no mail is taken because the disk is full or nearly so."),
+    state(
+        "trackpost_log_stuck_seconds",
+        Unit::Seconds,
+        "For how long outcomes cannot be written, so that nothing is delivered; 0 while they can.",
+    ),
+    state("trackpost_log_waiting_entries", Unit::Count, "Outcomes that could not be written yet."),
     state("trackpost_disk_free_bytes", Unit::Bytes, "Free bytes on the file system of the data folder."),
     state("trackpost_store_open", Unit::Count, "0 while the store is not open, so that no history is written."),
     counter("trackpost_store_open_failures_total", "Times that the store did not open."),

@@ -1,7 +1,7 @@
 //! `/healthz` and `/readyz`: for whoever watches the relay. No key is asked for.
 
 use super::Api;
-use crate::health::{self, Part};
+use crate::health::{self, Motion, Part};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -11,9 +11,15 @@ use std::time::Duration;
 /// How long log and store may take to show that they work.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// 200 while the process answers at all.
-pub async fn alive() -> Response {
-    plain(StatusCode::OK, "alive\n".to_owned())
+/// 200 while mail makes progress, else 503; a line for each part says what was found.
+pub async fn alive(State(api): State<Arc<Api>>) -> Response {
+    let progress = health::progress(&api.ops.log, &api.ops.queue);
+    let (status, first) = match progress.is_well() {
+        true => (StatusCode::OK, "alive"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not well"),
+    };
+    let (log, delivery) = (moves(&progress.log), moves(&progress.delivery));
+    plain(status, format!("{first}\nlog: {log}\ndelivery: {delivery}\n"))
 }
 
 /// 200 when log and store work, else 503; a line for each says what was found.
@@ -32,6 +38,13 @@ fn plain(status: StatusCode, text: String) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+fn moves(motion: &Motion) -> &str {
+    match motion {
+        Motion::Moves => "works",
+        Motion::Waits(why) | Motion::Stands(why) => why,
+    }
 }
 
 fn said(part: &Part) -> &str {

@@ -66,6 +66,8 @@ fn look(ops: &Ops, page: &mut Page, now: u64) {
     page.show_one("trackpost_log_unread_bytes", log.unread_bytes as f64);
     page.show_one("trackpost_log_damaged_records", log.bad_records as f64);
     page.show_one("trackpost_log_full", truth(ops.log.is_full()));
+    page.show_one("trackpost_log_stuck_seconds", ops.log.stuck_for().map_or(0.0, |stuck| stuck.as_secs_f64()));
+    page.show_one("trackpost_log_waiting_entries", log.waiting_for_disk as f64);
     page.show_one("trackpost_disk_free_bytes", log.free_bytes as f64);
     page.show_one("trackpost_store_open", truth(ops.store.load().is_some()));
 

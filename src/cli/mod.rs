@@ -1,5 +1,5 @@
 //! The command line: one file per subject. Results go to stdout, everything else to stderr; 0 done, 1 failed, 2 wrong
-//! usage.
+//! usage, 3 `serve` could not write its log to the end.
 
 mod backup;
 mod check;

@@ -6,6 +6,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// The exit code of a stop that the log could not be told all of: the next start repeats deliveries.
+const UNWRITTEN: u8 = 3;
+
 pub fn run(file: &Path) -> ExitCode {
     let config = match load(file) {
         Ok(config) => config,
@@ -20,7 +23,15 @@ pub fn run(file: &Path) -> ExitCode {
         Err(e) => return fail(&e),
     };
     match runtime.block_on(crate::server::serve(config)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(unwritten) if unwritten.entries > 0 => {
+            eprintln!(
+                "trackpost: the log could not be written to its end: {} copies that were delivered will be sent again \
+                 at the next start",
+                unwritten.deliveries
+            );
+            ExitCode::from(UNWRITTEN)
+        }
+        Ok(_) => ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
 }

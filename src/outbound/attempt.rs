@@ -110,7 +110,7 @@ pub(super) struct Run<'a> {
     pub(super) report: Option<Bytes>,
     /// Recipients wait only because there was no connection.
     pub(super) stranded: bool,
-    /// The server stops: nothing is decided about who is left.
+    /// The server stops, or the log cannot be written: nothing is decided about who is left.
     pub(super) stopping: bool,
     /// Connections that broke one after the other.
     pub(super) breaks: u32,
@@ -306,6 +306,11 @@ impl<'a> Run<'a> {
             message,
         };
         let mut fresh = false;
+        if self.outbound.log.stuck_for().is_some() {
+            self.no_connection = Some("outcomes cannot be written into the log".to_owned());
+            self.stopping = true;
+            return Vec::new();
+        }
         loop {
             let open = match connection.as_mut().filter(|c| c.is_fit()) {
                 Some(open) => open,

@@ -66,6 +66,8 @@ const GROW_EVERY: Duration = Duration::from_millis(250);
 const DOWN_FOR: Duration = Duration::from_secs(30);
 /// How long a connection to a fallback is used.
 const FALLBACK_FOR: Duration = Duration::from_secs(60);
+/// Between two looks at a log that cannot be written.
+const LOG_LOOK: Duration = Duration::from_millis(100);
 const PROBE_FIRST: Duration = Duration::from_millis(500);
 const PROBE_LAST: Duration = Duration::from_secs(30);
 
@@ -162,12 +164,30 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
     let mut allowed = FIRST_WORKERS;
     let mut probe_pause = PROBE_FIRST;
     let mut oldest = None;
+    let mut stuck = false;
     let mut grow = tokio::time::interval(GROW_EVERY);
     grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
         let most = outbound.delivery.load().max_connections.max(1);
         allowed = allowed.min(most);
         outbound.queue.set_width(most);
+        if outbound.log.stuck_for().is_some() {
+            if !stuck {
+                tracing::error!("what becomes of mail cannot be written into the log: nothing is delivered meanwhile");
+            }
+            stuck = true;
+            while workers.try_join_next().is_some() {}
+            tokio::select! {
+                () = tokio::time::sleep(LOG_LOOK) => {}
+                _ = stop.changed() => {}
+            }
+            continue;
+        }
+        if stuck {
+            tracing::warn!("the log is written again: delivery goes on");
+            stuck = false;
+            outbound.queue.look_again();
+        }
         if let Some(down) = outbound.queue.unreachable() {
             allowed = 1;
             tokio::select! {
@@ -205,8 +225,8 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(until_next) => {}
             _ = grow.tick(), if backlog > 0 || workers.is_empty() => {
                 // Many wait; or few, but for as long as all workers take over what they have.
-                let stuck = nobody_waits && outbound.queue.oldest_ready() == oldest && oldest.is_some();
-                if (backlog > 4 * allowed || stuck) && workers.len() == allowed && allowed < most {
+                let slow = nobody_waits && outbound.queue.oldest_ready() == oldest && oldest.is_some();
+                if (backlog > 4 * allowed || slow) && workers.len() == allowed && allowed < most {
                     allowed += 1;
                 }
                 oldest = outbound.queue.oldest_ready();
@@ -235,6 +255,9 @@ async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut conn
     while !*stop.borrow() {
         // After a reload there may be too many.
         if outbound.working.load(Ordering::Relaxed) > outbound.delivery.load().max_connections.max(1) {
+            break;
+        }
+        if outbound.log.stuck_for().is_some() {
             break;
         }
         if let Some(job) = outbound.queue.take(clock::steady_ms()) {

@@ -367,6 +367,11 @@ impl Queue {
         self.state().unreachable.clone()
     }
 
+    /// Lets one who waits for work look again.
+    pub fn look_again(&self) {
+        self.work.notify_one();
+    }
+
     /// Resolves when there may be work.
     pub async fn work(&self) {
         self.work.notified().await;

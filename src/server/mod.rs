@@ -29,7 +29,7 @@ use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
 use crate::recorder::{self, Recorder};
 use crate::settings::{Settings, Snapshot};
-use crate::spool::{Entry, Log, OpenError, Options};
+use crate::spool::{Entry, Log, OpenError, Options, Unwritten};
 use crate::store::MaybeStore;
 use crate::tls::{CertificateError, Challenges, ServerTls};
 use crate::track::{HostState, Hosts, Secure, Tracker, hits};
@@ -105,8 +105,8 @@ pub struct Bound {
     pub api: Option<SocketAddr>,
 }
 
-/// Runs until SIGTERM or SIGINT, then drains.
-pub async fn serve(config: Config) -> Result<(), StartError> {
+/// Runs until SIGTERM or SIGINT, then drains; what the log could not be told.
+pub async fn serve(config: Config) -> Result<Unwritten, StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let told = async move {
@@ -118,12 +118,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     serve_until(config, |_| (), told).await
 }
 
-/// Runs until `end` resolves, then drains. `ready` is told once everything listens.
+/// Runs until `end` resolves, then drains; what the log could not be told. `ready` is told once everything listens.
 pub async fn serve_until(
     config: Config,
     ready: impl FnOnce(Bound),
     end: impl Future<Output = ()>,
-) -> Result<(), StartError> {
+) -> Result<Unwritten, StartError> {
     let meters = meters::install();
     let mut sockets = systemd::Sockets::take()?;
     systemd::ignore_file_size_signal();
@@ -373,9 +373,9 @@ pub async fn serve_until(
     }
     let _ = stop_recorder.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(10), recorder).await;
-    let _ = tokio::task::spawn_blocking(move || log.close()).await;
+    let unwritten = tokio::task::spawn_blocking(move || log.close()).await.unwrap_or_default();
     tracing::info!(queued = queue.len(), "stopped");
-    Ok(())
+    Ok(unwritten)
 }
 
 fn shown(socket: &TcpListener) -> String {

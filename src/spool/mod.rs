@@ -8,7 +8,7 @@
 //!
 //! Reading order: `record` (one record), `segment` (one file), `walk` (from record to record), `index` (the fold),
 //! `queue` → `writer` → `shared` (the way in), `compact`, `recover`, `read` and `find` (the way out); `disk` beneath
-//! them.
+//! them, and `stuck` beside.
 //!
 //! ```text
 //!  append ─┐
@@ -41,6 +41,7 @@ mod record;
 mod recover;
 mod segment;
 mod shared;
+mod stuck;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -54,13 +55,13 @@ pub use read::{Batch, Stored};
 pub use recover::fuzz_recover;
 
 use crate::event::Hit;
-use crate::mail::{Envelope, Outcome, QueueId};
+use crate::mail::{Envelope, Outcome, QueueId, Status};
 use bytes::Bytes;
 use queue::{Item, Want};
-use record::Encoded;
+use record::{Effect, Encoded};
 use serde::{Deserialize, Serialize};
 use shared::Shared;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -205,6 +206,27 @@ pub struct Stats {
     pub free_bytes: u64,
 }
 
+/// What could not be written when the log was closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    pub entries: usize,
+    /// Copies among them that were delivered: the next start knows nothing of that, and sends them again.
+    pub deliveries: usize,
+}
+
+impl Unwritten {
+    fn of(items: &[Item]) -> Self {
+        let mut delivered = BTreeSet::new();
+        for item in items {
+            if let Effect::Outcomes { id, outcomes } = &item.record.effect {
+                let taken = outcomes.iter().filter(|o| matches!(o.status, Status::Delivered | Status::Relayed));
+                delivered.extend(taken.map(|outcome| (*id, outcome.recipient)));
+            }
+        }
+        Self { entries: items.len(), deliveries: delivered.len() }
+    }
+}
+
 /// The open log. Cloning is cheap; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
 pub struct Log(Arc<Handle>);
@@ -303,10 +325,18 @@ impl Log {
         self.0.shared.is_full()
     }
 
-    /// Writes and syncs what was appended, and stops the writer. Later entries are refused with `Closed`; reading
-    /// goes on working. Blocks until done.
-    pub fn close(&self) {
+    /// How long outcomes could not be written, while they cannot: from the first failure until a sync covers them all,
+    /// or once one has waited for the disk for more than a second. Nothing may be delivered meanwhile, since the next
+    /// start would deliver it again. Atomic loads.
+    pub fn stuck_for(&self) -> Option<Duration> {
+        self.0.shared.queue.stuck.since()
+    }
+
+    /// Writes and syncs what was appended, and stops the writer; what could not be written. Later entries are refused
+    /// with `Closed`; reading goes on working. Blocks until done.
+    pub fn close(&self) -> Unwritten {
         self.0.close();
+        self.0.shared.unwritten.get().copied().unwrap_or_default()
     }
 }
 

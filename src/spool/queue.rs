@@ -1,6 +1,7 @@
 //! Between those who append and the writer's thread: a list under a lock, and the future of one entry.
 
 use super::record::Encoded;
+use super::stuck::Stuck;
 use super::{AppendError, locked};
 use std::future::Future;
 use std::mem;
@@ -67,6 +68,8 @@ pub(super) struct Item {
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    /// Told of the oldest entry for which nobody waits, under the lock.
+    pub stuck: Stuck,
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +79,8 @@ struct State {
     urgent: bool,
     /// When the first item came for which nobody waits.
     since: Option<Instant>,
-    /// The writer has taken entries for which nobody waits, and not written all of them yet.
-    in_hand: bool,
+    /// The writer has taken entries for which nobody waits, and not written all of them yet; when the first came.
+    in_hand: Option<Instant>,
     closing: bool,
     /// The writer is to look again at when it must go on.
     woken: bool,
@@ -97,6 +100,7 @@ impl Queue {
         };
         if state.since.is_none() && !matches!(item.want, Want::Now(_)) {
             state.since = Some(Instant::now());
+            self.stuck.waits(state.in_hand.or(state.since));
         }
         state.items.push(item);
         if wake && state.sleeping {
@@ -129,7 +133,7 @@ impl Queue {
         }
         mem::swap(&mut state.items, into);
         state.urgent = false;
-        state.in_hand = state.since.take().is_some();
+        state.in_hand = state.since.take();
         state.closing
     }
 
@@ -137,12 +141,19 @@ impl Queue {
     /// at all. Asked while the tail is held, where the writer writes what it has in hand.
     pub fn nothing_to_overtake(&self) -> bool {
         let state = locked(&self.state);
-        state.since.is_none() && !state.in_hand && !state.closing
+        state.since.is_none() && state.in_hand.is_none() && !state.closing
     }
 
     /// The writer says that it has entries in hand, or, while it still holds the tail, that all of them are written.
     pub fn set_in_hand(&self, in_hand: bool) {
-        locked(&self.state).in_hand = in_hand;
+        let mut state = locked(&self.state);
+        state.in_hand = in_hand.then(|| state.in_hand.unwrap_or_else(Instant::now));
+        self.stuck.waits(state.in_hand.or(state.since));
+    }
+
+    /// True while the writer has entries in hand for which nobody waits.
+    pub fn is_in_hand(&self) -> bool {
+        locked(&self.state).in_hand.is_some()
     }
 
     /// Lets the writer look again at when it must go on.

@@ -3,7 +3,7 @@
 use super::index::Index;
 use super::queue::{Item, Queue};
 use super::tail::Tail;
-use super::{AppendError, Cursor, Recovered, Stats, locked};
+use super::{AppendError, Cursor, Recovered, Stats, Unwritten, locked};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -20,6 +20,8 @@ pub(super) struct Shared {
     /// What the reader has released, once it has said so.
     pub released: Mutex<Option<Cursor>>,
     full: AtomicBool,
+    /// What was left when the log was closed.
+    pub unwritten: OnceLock<Unwritten>,
     /// The counters among the numbers; the others are taken from the index.
     counters: Mutex<Stats>,
 }
@@ -35,6 +37,7 @@ impl Shared {
             index: Mutex::new(index),
             released: Mutex::new(None),
             full: AtomicBool::new(false),
+            unwritten: OnceLock::new(),
             counters: Mutex::new(counters),
         }
     }

@@ -219,6 +219,9 @@ impl Tail {
             stats.sync_time_max = stats.sync_time_max.max(took);
         });
         metrics::histogram!("trackpost_log_sync_seconds").record(took.as_secs_f64());
+        if shared.queue.stuck.is_failing() && self.retry.is_empty() && !shared.queue.is_in_hand() {
+            shared.queue.stuck.works();
+        }
         self.commit(shared, Cursor { segment: pending.segment, offset: pending.end });
         Ok(())
     }

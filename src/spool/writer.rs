@@ -8,7 +8,7 @@ use super::queue::{Item, Want};
 use super::record::Effect;
 use super::shared::Shared;
 use super::tail::Tail;
-use super::{AppendError, Options, locked};
+use super::{AppendError, Options, Unwritten, locked};
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -72,10 +72,11 @@ impl Writer {
                 let _ = self.sync();
             }
             if closing {
-                let left = self.tail().retry.len();
-                if left > 0 {
-                    tracing::error!(entries = left, "the log was closed with entries that it cannot write");
+                let left = Unwritten::of(&self.tail().retry);
+                if left.entries > 0 {
+                    tracing::error!(entries = left.entries, "the log was closed with entries that it cannot write");
                 }
+                let _ = self.shared.unwritten.set(left);
                 return;
             }
             if self.check_after <= Instant::now() {
@@ -200,6 +201,9 @@ impl Writer {
     fn fail(&mut self, error: &AppendError, rest: impl Iterator<Item = Item>) {
         let mut tail = self.tail();
         tail.fail(error, rest, TICK);
+        if !tail.retry.is_empty() {
+            self.shared.queue.stuck.fails();
+        }
         self.shared.queue.set_in_hand(false);
         drop(tail);
         self.count_waiting();

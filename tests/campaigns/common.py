@@ -180,6 +180,9 @@ class Sink:
         self.attempts = []
         self.note_attempts = False
         self.defer = None
+        # Seconds from a final dot to its reply, and what every reply waits for beside that.
+        self.pause, self.gate = 0, threading.Event()
+        self.gate.set()
         self.open = 0
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,6 +238,8 @@ class Sink:
                         body.append(line[1:] if line.startswith(b".") else line)
                 if line == b"":
                     return
+                self.gate.wait()
+                time.sleep(self.pause)
                 with self.lock:
                     self.arrived.update(recipients)
                     if self.taken is not None:

@@ -46,7 +46,7 @@ pub async fn run(exit: bool) -> Result<(), Failure> {
     let server =
         tokio::spawn(server::serve_until(config, |bound| drop(ready.send(bound)), async move { drop(ended.await) }));
     let Ok(bound) = within(started).await? else {
-        return Err(server.await?.map_or_else(|e| e.to_string(), |()| "the server ended".to_owned()).into());
+        return Err(server.await?.map_or_else(|e| e.to_string(), |_| "the server ended".to_owned()).into());
     };
     let (smtp, web) = addresses(&bound)?;
     say("SMTP", smtp);
