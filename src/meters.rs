@@ -97,6 +97,7 @@ pub static ALL: &[Meter] = &[
     counter("trackpost_hits_relabelled_total", "Opens and clicks that later ones have shown to be a machine's."),
     counter("trackpost_killed_links_total", "Clicks on links of the kill list, which were answered 410."),
     counter("trackpost_history_cut_total", "Times that the oldest history went because it took too much of the disk."),
+    counter("trackpost_clock_jumps_total", "Times that the clock was too far ahead to forget history by it."),
     counter("trackpost_token_failures_total", "Requests whose token is not one of ours.")
         .by("kind", &["click", "open"]),
     counter("trackpost_tls_unknown_hosts_total", "TLS handshakes for a host that has no certificate here."),
@@ -117,7 +118,10 @@ pub static ALL: &[Meter] = &[
     state("trackpost_disk_free_bytes", Unit::Bytes, "Free bytes on the file system of the data folder."),
     state("trackpost_store_open", Unit::Count, "0 while the store is not open, so that no history is written."),
     counter("trackpost_store_open_failures_total", "Times that the store did not open."),
+    counter("trackpost_store_read_failures_total", "Times that the store could not be read for the history."),
     counter("trackpost_store_write_failures_total", "Times that the store could not be written."),
+    counter("trackpost_records_skipped_total", "Records of the log left out of the history after a panic."),
+    counter("trackpost_rows_damaged_total", "Times that a damaged row of the history was passed over."),
     counter("trackpost_history_lost_total", "Times that the log freed what the history did not have yet."),
     // Certificates.
     state(

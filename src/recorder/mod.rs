@@ -8,14 +8,22 @@
 //! A store that does not open takes history away, and nothing else: this module then goes on folding for those who
 //! watch, and tries again to open it.
 
+#[cfg(test)]
+mod faults;
 mod fold;
 mod known;
+mod messages;
+#[cfg(test)]
+mod model;
 mod news;
 mod people;
+mod records;
 mod sums;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod today;
+mod waiting;
 
 use crate::clock;
 use crate::event::{Event, MachineList};
@@ -25,6 +33,7 @@ use crate::spool::Log;
 use crate::store::MaybeStore;
 use arc_swap::ArcSwap;
 use fold::Fold;
+pub use messages::Limits;
 pub use news::Webhooks;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +63,7 @@ pub struct Recorder {
     pub webhooks: Webhooks,
     /// May be swapped.
     pub keeping: Arc<ArcSwap<Keeping>>,
+    pub limits: Limits,
     /// What others want forgotten.
     pub asked: mpsc::Receiver<Forget>,
 }
@@ -80,6 +90,7 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
     let mut fold = Fold::new(&recorder);
     let mut opened = fold.open().await;
     loop {
+        let end = recorder.log.end();
         let batch = match recorder.log.read(fold.cursor, READ_RECORDS) {
             Ok(batch) => batch,
             Err(e) => {
@@ -95,14 +106,10 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
             metrics::counter!("trackpost_history_lost_total").increment(1);
         }
         let idle = batch.next == fold.cursor;
-        let now = clock::unix_ms();
-        for (place, record) in batch.records {
-            fold.record(place, record, now);
-            if fold.is_full() {
-                fold.commit(now, false).await;
-            }
+        let now = clock::steady_ms();
+        if fold.take_all(batch, now).await && fold.cursor >= end {
+            fold.give_up_waiting(now).await;
         }
-        fold.cursor = batch.next;
         if fold.commit_is_due(now) {
             fold.commit(now, false).await;
         }
@@ -113,7 +120,7 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
         while let Ok(forget) = asked.try_recv() {
             fold.forget_recipient(forget).await;
         }
-        let more_to_sweep = idle && !*stop.borrow() && sweep.turn(&mut fold, now).await;
+        let more_to_sweep = idle && !*stop.borrow() && sweep.turn(&mut fold, clock::unix_ms()).await;
         if *stop.borrow() && idle {
             break;
         }
@@ -141,7 +148,7 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    fold.commit(clock::unix_ms(), true).await;
+    fold.commit(clock::steady_ms(), true).await;
 }
 
 async fn paused(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {

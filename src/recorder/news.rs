@@ -1,11 +1,12 @@
 //! Which webhooks are told of what the fold has found.
 
 use super::known::Known;
+use crate::clock;
 use crate::event::payload::{Email, Told, email_event_id, email_payload};
 use crate::mail::QueueId;
 use crate::settings::{About, Settings, Snapshot};
 use crate::spool::Cursor;
-use crate::store::{NewDelivery, Order, Write, delivery_writes};
+use crate::store::{Begun, NewDelivery, Order, Write, delivery_writes};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -22,13 +23,17 @@ pub(super) struct News {
     place: Cursor,
     /// Counts the record's deliveries, so that they come out the same when it is folded again.
     number: u32,
-    /// What happened before is not told: it is history that was read again.
-    since: u64,
+    /// The record that first told of what happened: where that stands decides whether it is news.
+    pub happened: Cursor,
+    /// Where history ends.
+    begun: Begun,
+    /// What the clock says.
+    now: u64,
 }
 
 impl News {
-    pub fn new(webhooks: &Webhooks, place: Cursor, since: u64) -> Self {
-        Self { settings: webhooks.settings.snapshot(), place, number: 0, since }
+    pub fn new(webhooks: &Webhooks, place: Cursor, begun: Begun) -> Self {
+        Self { settings: webhooks.settings.snapshot(), place, number: 0, happened: place, begun, now: clock::unix_ms() }
     }
 
     /// Nobody wants to know anything.
@@ -47,12 +52,12 @@ impl News {
     ) {
         let head = &known.head;
         let Some(to) = head.envelope.recipients.get(usize::from(recipient)).map(|r| r.address.as_str()) else { return };
-        if self.is_idle() || at < self.since {
+        if self.is_idle() || self.begun.is_history(self.happened, at) {
             return;
         }
         let about = About::Mail { from_domain: head.from_domain.as_deref(), accepted_at: head.accepted_at };
         let mut payload = None;
-        for webhook in self.settings.webhooks_for(told.name(), about, at) {
+        for webhook in self.settings.webhooks_for(told.name(), about, at, self.now) {
             let body = payload.get_or_insert_with(|| {
                 let email = Email {
                     id,

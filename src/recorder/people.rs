@@ -1,6 +1,8 @@
 //! What recipients did: hits become entries of theirs, and counts.
 
 use super::known::Known;
+use super::messages::Limits;
+use super::records::legible;
 use super::sums::Sums;
 use crate::event::{Class, Hit, HitKind};
 use crate::mail::QueueId;
@@ -13,8 +15,11 @@ use std::collections::HashMap;
 /// Recipients whose hits came in lately.
 #[derive(Default)]
 pub(super) struct People {
+    limits: Limits,
     held: HashMap<Whose, Person>,
     changed: usize,
+    /// Hits of those that are held, about.
+    hits: usize,
 }
 
 /// A message and the place of a recipient in its envelope.
@@ -28,8 +33,6 @@ struct Person {
     changed: bool,
 }
 
-/// Recipients that are kept at hand after they were written.
-const MAX_HELD: usize = 20_000;
 /// A repeat follows its first hit within the tracker's window and what it holds repeats back.
 const REPEAT_MS: u64 = 6_000;
 
@@ -54,8 +57,12 @@ impl People {
         self.changed
     }
 
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.limits);
     }
 
     /// Takes a hit that was judged to be of `class`, for a message that is known.
@@ -63,7 +70,7 @@ impl People {
         &mut self,
         store: &Store,
         known: &Known,
-        hit: &Hit,
+        (hit, keeps_traces): (&Hit, bool),
         class: Class,
         sums: &mut Sums,
     ) -> Result<Noted, StoreError> {
@@ -83,7 +90,11 @@ impl People {
         } else if person.seen.entries.len() < MAX_ENTRIES {
             let number = tally.next;
             tally.next += 1;
-            person.seen.entries.push(HitEntry::new(hit, number, noted.class.clone()));
+            let mut entry = HitEntry::new(hit, number, noted.class.clone());
+            if !keeps_traces {
+                (entry.address, entry.agent) = (None, Box::default());
+            }
+            person.seen.entries.push(entry);
             noted.entry = Some(HitRef { id: hit.id, recipient: hit.recipient, number });
         }
         let of = Of { known, id: hit.id, kind: &hit.kind, at: hit.at };
@@ -92,6 +103,7 @@ impl People {
             person.count_link(of, link, before, sums);
         }
         self.changed += usize::from(!std::mem::replace(&mut person.changed, true));
+        self.hits += usize::from(noted.entry.is_some());
         Ok(noted)
     }
 
@@ -166,8 +178,8 @@ impl People {
             person.changed = false;
         }
         self.changed = 0;
-        if self.held.len() > MAX_HELD {
-            self.held.clear();
+        if self.held.len() > self.limits.people || self.hits > self.limits.hits {
+            (self.held, self.hits) = (HashMap::new(), 0);
         }
     }
 
@@ -176,9 +188,10 @@ impl People {
         match self.held.entry(whose) {
             Entry::Occupied(held) => Ok(held.into_mut()),
             Entry::Vacant(place) => {
-                let found = seen(store, &whose.0, whose.1)?;
-                let person = found.map(|(seen, pieces)| Person { seen, pieces, changed: false });
-                Ok(place.insert(person.unwrap_or_default()))
+                let found = legible(&whose.0, seen(store, &whose.0, whose.1))?;
+                let person = found.map(|(seen, pieces)| Person { seen, pieces, changed: false }).unwrap_or_default();
+                self.hits += person.seen.entries.len();
+                Ok(place.insert(person))
             }
         }
     }
@@ -266,9 +279,10 @@ fn link_of(kind: &HitKind) -> Option<u16> {
 }
 
 fn is_repeated(entry: &HitEntry, hit: &Hit) -> bool {
+    // One whose traces were taken can be told by its link alone.
+    let bare = entry.address.is_none() && entry.agent.is_empty();
     entry.link() == link_of(&hit.kind)
-        && entry.address == Some(hit.address)
-        && entry.agent == hit.agent
+        && (bare || entry.address == Some(hit.address) && entry.agent == hit.agent)
         && entry.head == hit.head
         && hit.at.saturating_sub(entry.at) <= REPEAT_MS
 }

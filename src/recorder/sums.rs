@@ -27,6 +27,14 @@ impl Sums {
         out.extend(self.urls.drain().map(|(_, write)| write));
     }
 
+    /// Forgets what would be added to the counts of one message and its links.
+    pub fn forget(&mut self, id: &QueueId) {
+        let message = Scope::Message(*id).row(0);
+        let links = Scope::MessageLink(*id, 0).row(0);
+        let links = &links[..links.len() - 2];
+        self.rows.retain(|row, _| *row != message && !row.starts_with(links));
+    }
+
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -2,8 +2,14 @@
 //!
 //! The recorder does it itself, since it holds in memory what it has written lately. A turn does a little, so that
 //! the fold is never kept waiting.
+//!
+//! What time it is, `today` says, since a clock that is set wrong must not take the history with it. What a round of
+//! turns has forgotten is logged in one line.
 
 use super::fold::Fold;
+use super::today::{Kept, Look, MOST_AHEAD_MS, STAYED_MS, Today};
+use crate::clock;
+use crate::event::payload::iso_z;
 use crate::mail::QueueId;
 use crate::ops::Forget;
 use crate::store::{self, Counter, HitRef, Scope, Store, StoreError, Write};
@@ -15,10 +21,12 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Messages that one turn forgets, and rows of counts or hits that it looks at.
 const MESSAGES: usize = 100;
 const ROWS: usize = 500;
-/// Counts are walked through this often: they go by the hour.
 /// Hits are gone through from the first on this often.
 const ALL_AGAIN: Duration = Duration::from_hours(24);
+/// Counts are walked through this often: they go by the hour.
 const WALK: Duration = Duration::from_hours(6);
+/// The time that is believed is written when it has gone on by so many milliseconds.
+const KEEP_TIME_MS: u64 = 3_600_000;
 
 #[derive(Default)]
 pub(super) struct Sweep {
@@ -34,21 +42,41 @@ pub(super) struct Sweep {
     opening: u64,
     /// When hits were last gone through from the first on.
     stripped: Option<Instant>,
+    /// Up to when the clock is believed; `None` until it was read, or while there is no history.
+    today: Option<Today>,
+    /// What was last written of it.
+    kept: Kept,
+    /// What this round has forgotten.
+    forgotten: Forgotten,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Forgotten {
+    messages: usize,
+    deliveries: usize,
+    /// Rows of counts.
+    counts: usize,
+    /// Everything before it; milliseconds since 1970.
+    before: u64,
 }
 
 impl Sweep {
-    /// One turn, if it is time for one. True when there is more to do at once.
-    pub async fn turn(&mut self, fold: &mut Fold<'_>, now: u64) -> bool {
+    /// One turn, if it is time for one. The clock says `wall`, in milliseconds since 1970. True when there is more to do
+    /// at once.
+    pub async fn turn(&mut self, fold: &mut Fold<'_>, wall: u64) -> bool {
         if self.next.is_some_and(|next| Instant::now() < next) {
             return false;
         }
         let Some(store) = fold.store() else { return false };
         let mut writes = Vec::new();
-        let more = self.collect(fold, &store, now, &mut writes).unwrap_or_else(|e| {
+        let more = self.collect(fold, &store, wall, &mut writes).unwrap_or_else(|e| {
             tracing::error!("what is past its time cannot be forgotten yet: {e}");
             false
         });
         fold.write_aside(&store, writes).await;
+        if !more {
+            std::mem::take(&mut self.forgotten).log();
+        }
         self.next = Some(Instant::now() + if more { Duration::ZERO } else { PAUSE });
         more
     }
@@ -57,16 +85,17 @@ impl Sweep {
         &mut self,
         fold: &mut Fold<'_>,
         store: &Store,
-        now: u64,
+        wall: u64,
         out: &mut Vec<Write>,
     ) -> Result<bool, StoreError> {
         if self.opening != fold.opening {
             // What was not written when the store was shut has to be done again.
-            *self = Self { next: self.next, opening: fold.opening, ..Self::default() };
+            *self = Self { next: self.next, opening: fold.opening, today: self.today.take(), ..Self::default() };
         }
+        let Some(now) = self.now(fold, store, wall)? else { return Ok(false) };
         let keeping = **fold.recorder.keeping.load();
         let before = |time: Duration| now.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        let cut = self.look_at_size(fold, store, keeping.size, now)?;
+        let cut = self.look_at_size(fold, store, keeping.size)?;
         let old = before(keeping.all).max(cut);
         let ids = store::message_ids(store, None, Some(QueueId::new(old, [0; 10])), None, MESSAGES, false)?;
         for id in &ids {
@@ -79,7 +108,55 @@ impl Sweep {
         let (gone, deliveries) = store::expired_deliveries(store, before(delivered(&keeping)).max(cut), ROWS)?;
         out.extend(gone);
         let walking = self.walk_counts(store, store::hour_of(old), out)?;
+        self.forgotten.before = self.forgotten.before.max(old);
+        self.forgotten.messages += ids.len();
+        self.forgotten.deliveries += deliveries;
         Ok(ids.len() == MESSAGES || times.len() == ROWS || deliveries == ROWS || stripped || walking)
+    }
+
+    /// The time up to which the clock is believed; `None` where there is no history yet.
+    fn now(&mut self, fold: &mut Fold<'_>, store: &Store, wall: u64) -> Result<Option<u64>, StoreError> {
+        if self.today.is_none() {
+            let kept = store::today(store)?.and_then(|bytes| postcard::from_bytes::<Kept>(&bytes).ok());
+            let kept = match kept {
+                Some(kept) => kept,
+                // The newest message says when it was.
+                None => match store::latest_messages(store, 1)?.first() {
+                    Some(newest) => Kept { believed: newest.unix_ms(), ..Kept::default() },
+                    None => return Ok(None),
+                },
+            };
+            (self.today, self.kept) = (Some(Today::new(kept)), Kept::default());
+        }
+        let Some(today) = &mut self.today else { return Ok(None) };
+        let (now, look) = today.look(wall, clock::steady_ms());
+        let days = |ms: u64| ms / 86_400_000;
+        match look {
+            Look::Believed | Look::StillAhead => {}
+            Look::Ahead(expected) => {
+                tracing::warn!(
+                    clock = iso_z(wall),
+                    expected = iso_z(expected),
+                    "the clock is more than {} days ahead of what the history says, so no history is forgotten by it; \
+                     it is believed once it has gone on from there for {} hours",
+                    days(MOST_AHEAD_MS),
+                    STAYED_MS / 3_600_000
+                );
+                metrics::counter!("trackpost_clock_jumps_total").increment(1);
+            }
+            Look::Accepted => {
+                tracing::warn!(clock = iso_z(wall), "the clock that was ahead has gone on from there, and is believed");
+            }
+        }
+        let kept = today.kept();
+        let (old, new) = (self.kept, kept);
+        let is_due = |old: u64, new: u64| old.abs_diff(new) >= KEEP_TIME_MS;
+        if is_due(old.believed, new.believed) || old.first != new.first || is_due(old.last, new.last) {
+            let bytes = postcard::to_stdvec(&kept).expect("integers always serialise");
+            fold.with_counts(store::today_write(bytes));
+            self.kept = kept;
+        }
+        Ok(Some(now))
     }
 
     /// Takes addresses and agents from hits before `before`. True when there are more.
@@ -110,6 +187,7 @@ impl Sweep {
             return Ok(false);
         }
         let (old, next) = store::counts_before(store, self.counts.as_deref(), hour, ROWS)?;
+        self.forgotten.counts += old.len();
         out.extend(old.into_iter().map(Write::Delete));
         self.walked = Some(Instant::now());
         self.counts = next;
@@ -119,7 +197,7 @@ impl Sweep {
     /// Before when everything has to go, where the view takes too much of the disk: the oldest tenth of its messages,
     /// in whole hours. sled uses the space again and hardly gives any back, so that the next time is when it has grown
     /// further, also after a restart.
-    fn look_at_size(&mut self, fold: &mut Fold<'_>, store: &Store, most: u64, now: u64) -> Result<u64, StoreError> {
+    fn look_at_size(&mut self, fold: &mut Fold<'_>, store: &Store, most: u64) -> Result<u64, StoreError> {
         let (mut cut, at_size) = match self.cut {
             Some(cut) => cut,
             None => store::cut(store)?,
@@ -127,7 +205,7 @@ impl Sweep {
         let size = store.size()?;
         if size > most.max(at_size.saturating_add(at_size / 50)) {
             // The hours up to which a tenth of the messages came.
-            let hours = store::counts_by_hour(store, Scope::All, 0..store::hour_of(now))?;
+            let hours = store::counts_by_hour(store, Scope::All, 0..u32::MAX)?;
             let messages = |counts: &store::Counts| counts.get(Counter::Messages);
             let tenth = hours.iter().map(|(_, counts)| messages(counts)).sum::<u64>() / 10;
             let mut seen = 0;
@@ -149,6 +227,21 @@ impl Sweep {
     }
 }
 
+impl Forgotten {
+    fn log(self) {
+        let Self { messages, deliveries, counts, before } = self;
+        if messages + deliveries + counts > 0 {
+            tracing::info!(
+                messages,
+                deliveries,
+                counts,
+                before = iso_z(before),
+                "history that is past its time was forgotten"
+            );
+        }
+    }
+}
+
 /// How long deliveries to webhooks are kept: their payloads tell who opened and clicked, and retries go on for a day.
 fn delivered(keeping: &super::Keeping) -> Duration {
     keeping.traces.min(keeping.all).max(Duration::from_hours(48))
@@ -160,6 +253,7 @@ fn forget_message(fold: &mut Fold<'_>, store: &Store, id: &QueueId, out: &mut Ve
     }
     fold.people.forget(store, id, None, out)?;
     fold.messages.remove(id);
+    fold.sums.forget(id);
     out.extend(store::counts_of_message(store, id)?.into_iter().map(Write::Delete));
     Ok(())
 }
@@ -170,7 +264,9 @@ impl Fold<'_> {
         let Forget { address, messages, answer } = forget;
         let Some(store) = self.store() else { return };
         // What is known of them lies in the store then, and nowhere else.
-        self.commit(crate::clock::unix_ms(), true).await;
+        if !self.commit(crate::clock::steady_ms(), true).await {
+            return;
+        }
         let mut writes = Vec::new();
         let mut found = 0;
         for id in &messages {

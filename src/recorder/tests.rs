@@ -9,16 +9,16 @@ use crate::spool::{Entry, MessageHead, Options};
 use crate::store::{self, Counter, Counts, Scope, Store};
 use std::path::Path;
 
-const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-const DELIVERED: u64 = 1_700_000_000_000;
-const FOREVER: Keeping =
+pub(super) const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+pub(super) const DELIVERED: u64 = 1_700_000_000_000;
+pub(super) const FOREVER: Keeping =
     Keeping { all: Duration::from_hours(1 << 30), traces: Duration::from_hours(1 << 30), size: u64::MAX };
 
-fn id(n: u64) -> QueueId {
+pub(super) fn id(n: u64) -> QueueId {
     QueueId::new(DELIVERED - 1_000 + n, [7; 10])
 }
 
-fn head(n: u64, recipients: usize) -> Arc<MessageHead> {
+pub(super) fn head(n: u64, recipients: usize) -> Arc<MessageHead> {
     let recipient = |place| Recipient::from(Address::parse(&format!("person{place}@example.net")).unwrap());
     let (sender, body) = (None, Body::default());
     let recipients = (0..recipients).map(recipient).collect();
@@ -34,7 +34,7 @@ fn head(n: u64, recipients: usize) -> Arc<MessageHead> {
     })
 }
 
-fn report() -> bytes::Bytes {
+pub(super) fn report() -> bytes::Bytes {
     let plan = crate::rewrite::plan(
         b"From: a@example.com\r\n\r\nhi\r\n",
         &crate::rewrite::Tracking::Off(crate::rewrite::OffReason::Disabled),
@@ -44,11 +44,11 @@ fn report() -> bytes::Bytes {
     report.to_kept().unwrap().into()
 }
 
-fn delivered(recipient: u16, at: u64) -> Outcome {
+pub(super) fn delivered(recipient: u16, at: u64) -> Outcome {
     Outcome { recipient, status: Status::Relayed, reply: "250 2.0.0 Ok".into(), at }
 }
 
-fn hit(message: u64, recipient: u16, link: Option<u16>, at: u64, agent: &str) -> Hit {
+pub(super) fn hit(message: u64, recipient: u16, link: Option<u16>, at: u64, agent: &str) -> Hit {
     let kind = match link {
         None => HitKind::Open,
         Some(link) => HitKind::Click { link, url: format!("https://example.com/{link}?to={recipient}").into() },
@@ -66,6 +66,41 @@ fn hit(message: u64, recipient: u16, link: Option<u16>, at: u64, agent: &str) ->
     }
 }
 
+pub(super) fn recorder(
+    dir: &Path,
+    log: &Log,
+    keeping: Keeping,
+    settings: Arc<Settings>,
+) -> (Recorder, mpsc::Sender<Forget>) {
+    let (forget, asked) = mpsc::channel(4);
+    let recorder = Recorder {
+        data_dir: dir.to_owned(),
+        log: log.clone(),
+        store: MaybeStore::default(),
+        events: broadcast::channel(1_000).0,
+        machines: Arc::new(ArcSwap::from_pointee(MachineList::builtin())),
+        left_alone: Box::new(|_, address| address.as_str().starts_with("person9@")),
+        webhooks: Webhooks { settings, kick: Arc::default() },
+        keeping: Arc::new(ArcSwap::from_pointee(keeping)),
+        limits: Limits::default(),
+        asked,
+    };
+    (recorder, forget)
+}
+
+/// As if the store had been in use all the time up to now.
+async fn believes_the_clock(dir: &Path) {
+    let now = today::Kept { believed: clock::unix_ms(), first: 0, last: 0 };
+    // sled gives its lock back a moment after the last handle is gone.
+    let store = loop {
+        match Store::open(dir) {
+            Ok(store) => break store,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    store.commit(vec![store::today_write(postcard::to_stdvec(&now).unwrap())]).await.unwrap();
+}
+
 /// Folds what the log has into the store until nothing is left, and gives the store back, shut by nobody.
 async fn folded(
     dir: &Path,
@@ -74,22 +109,9 @@ async fn folded(
     while_running: impl AsyncFnOnce(&mpsc::Sender<Forget>),
 ) -> Arc<Store> {
     let (stop, stopped) = watch::channel(false);
-    let (forget, asked) = mpsc::channel(4);
-    let store = MaybeStore::default();
-    let recorder = Recorder {
-        data_dir: dir.to_owned(),
-        log: log.clone(),
-        store: Arc::clone(&store),
-        events: broadcast::channel(1_000).0,
-        machines: Arc::new(ArcSwap::from_pointee(MachineList::builtin())),
-        left_alone: Box::new(|_, address| address.as_str().starts_with("person9@")),
-        webhooks: Webhooks {
-            settings: Arc::new(Settings::new(log.clone(), &Default::default()).0),
-            kick: Arc::default(),
-        },
-        keeping: Arc::new(ArcSwap::from_pointee(keeping)),
-        asked,
-    };
+    let settings = Arc::new(Settings::new(log.clone(), &Default::default()).0);
+    let (recorder, forget) = recorder(dir, log, keeping, settings);
+    let store = Arc::clone(&recorder.store);
     let running = tokio::spawn(run(recorder, stopped));
     let opened = async {
         while store.load().is_none() {
@@ -106,13 +128,13 @@ async fn folded(
 
 async fn nothing(_: &mpsc::Sender<Forget>) {}
 
-fn all(store: &Store, scope: Scope<'_>) -> Counts {
+pub(super) fn all(store: &Store, scope: Scope<'_>) -> Counts {
     let mut sum = Counts::default();
     store::counts_by_hour(store, scope, 0..u32::MAX).unwrap().iter().for_each(|(_, counts)| sum.add(counts));
     sum
 }
 
-async fn append(log: &Log, entry: Entry) {
+pub(super) async fn append(log: &Log, entry: Entry) {
     log.append(entry).await.unwrap();
 }
 
@@ -222,6 +244,7 @@ async fn what_is_past_its_time_is_forgotten_first_the_traces_and_then_all() {
     let traces = Keeping { traces: Duration::from_secs(1), ..FOREVER };
     drop(folded(dir.path(), &log, FOREVER, nothing).await);
     let a_turn = async |_: &mpsc::Sender<Forget>| tokio::time::sleep(Duration::from_millis(500)).await;
+    believes_the_clock(dir.path()).await;
     let store = folded(dir.path(), &log, traces, a_turn).await;
     let (seen, _) = store::seen(&store, &id(1), 0).unwrap().unwrap();
     assert_eq!(seen.entries.len(), 4);
@@ -321,4 +344,21 @@ async fn what_takes_too_much_of_the_disk_loses_its_oldest_tenth_once() {
         assert_eq!(ids.len(), 36, "start {start}");
         assert!(ids[0].unix_ms() > DELIVERED + 3 * 3_600_000);
     }
+}
+
+#[tokio::test]
+async fn outcomes_are_counted_however_many_recipients_wait_for_theirs() {
+    const MESSAGES: u64 = 240;
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
+    for n in 0..MESSAGES {
+        append(&log, Entry::Message { id: id(n), head: head(n, 1_000), body: vec!["hello".into()] }).await;
+    }
+    for n in 0..MESSAGES {
+        let outcomes = (0..1_000).map(|place| delivered(place, DELIVERED + n)).collect();
+        append(&log, Entry::Outcomes { id: id(n), outcomes, report: Some(report()) }).await;
+    }
+    let store = folded(dir.path(), &log, FOREVER, nothing).await;
+    let counts = all(&store, Scope::All);
+    assert_eq!((counts.get(Counter::Sent), counts.get(Counter::Delivered)), (MESSAGES * 1_000, MESSAGES * 1_000));
 }

@@ -212,6 +212,7 @@ pub async fn serve_until(
             left_alone: parts::left_alone(Arc::clone(&settings), Arc::clone(&privacy)),
             webhooks: recorder::Webhooks { settings: Arc::clone(&settings), kick: Arc::clone(&webhook_news) },
             keeping: Arc::clone(&keeping),
+            limits: recorder::Limits::default(),
             asked,
             machines: Arc::clone(&machines),
         },

@@ -111,19 +111,28 @@ impl Snapshot {
     /// The endpoints that are to be told of an event, by its name and when it happened. An endpoint is told of what
     /// happens while it is there and enabled, and of nothing that happened before it was made. One that is tied to
     /// domains hears of those very domains: not of mail that somebody else sent under the same name before the domain
-    /// was added.
-    pub fn webhooks_for<'a>(&'a self, kind: &'a str, about: About<'a>, at: u64) -> impl Iterator<Item = Uuid> + 'a {
+    /// was added. What was made later than `now` was made by a clock that was ahead, and is as old as anything.
+    pub fn webhooks_for<'a>(
+        &'a self,
+        kind: &'a str,
+        about: About<'a>,
+        at: u64,
+        now: u64,
+    ) -> impl Iterator<Item = Uuid> + 'a {
+        let was_there = move |created_at: u64, at: u64| at >= created_at || created_at > now;
         let domain = match about {
             About::Domain(id) => Some(id),
             About::Mail { from_domain, accepted_at } => {
                 let known = from_domain.and_then(|name| crate::mail::DomainName::parse(name).ok());
                 let known = known.and_then(|name| self.domains.get(&name));
-                known.filter(|domain| accepted_at >= domain.created_at).map(|domain| domain.id)
+                known.filter(|domain| was_there(domain.created_at, accepted_at)).map(|domain| domain.id)
             }
         };
         let hears = move |webhook: &&Webhook| {
             let own = webhook.domains.is_empty() || webhook.domains.iter().any(|tie| Some(tie.id) == domain);
-            own && webhook.enabled && at >= webhook.created_at && webhook.events.iter().any(|name| name == kind)
+            own && webhook.enabled
+                && was_there(webhook.created_at, at)
+                && webhook.events.iter().any(|name| name == kind)
         };
         self.webhooks.values().filter(hears).map(|webhook| webhook.id)
     }
@@ -167,9 +176,12 @@ mod tests {
             ("domain.deleted", About::Domain(Uuid::from_u128(49)), 200, &[1, 3]),
             ("domain.deleted", About::Domain(Uuid::from_u128(50)), 200, &[1, 2]),
         ] {
-            let found: Vec<_> = settings.webhooks_for(kind, about, at).map(|id| id.as_u128()).collect();
+            let found: Vec<_> = settings.webhooks_for(kind, about, at, 1_000).map(|id| id.as_u128()).collect();
             assert_eq!(found, told, "{kind} {about:?} {at}");
         }
+        // All of them were made by a clock that was ahead.
+        let found = settings.webhooks_for("email.sent", mail(Some("example.com"), 60), 60, 60).map(|id| id.as_u128());
+        assert_eq!(found.collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -307,6 +307,11 @@ impl Log {
         }
     }
 
+    /// The end of what is durable now.
+    pub fn end(&self) -> Cursor {
+        *self.0.shared.durable.borrow()
+    }
+
     /// The reader has kept what lies before the cursor: segments wholly before it may be freed. Goes forward only.
     ///
     /// A reader says where it is as soon as it knows, the beginning included. Until it has, nothing is freed, for the

@@ -247,6 +247,18 @@ pub fn cut_write(before: u64, size: u64) -> Write {
     Write::Put(CUT_KEY.to_vec(), postcard::to_stdvec(&(before, size)).expect("two integers always serialise"))
 }
 
+const TODAY_KEY: &[u8] = b"\0today";
+
+/// What is known of the time by which history is forgotten, as its owner has written it.
+pub fn today(store: &Store) -> Result<Option<Vec<u8>>, StoreError> {
+    store.get(TODAY_KEY)
+}
+
+/// The write that keeps it.
+pub fn today_write(bytes: Vec<u8>) -> Write {
+    Write::Put(TODAY_KEY.to_vec(), bytes)
+}
+
 fn prefix(id: &QueueId, recipient: u16) -> Vec<u8> {
     [b"h", &id.as_bytes()[..], &recipient.to_be_bytes()].concat()
 }

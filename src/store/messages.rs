@@ -140,6 +140,11 @@ pub fn message(store: &Store, id: &QueueId) -> Result<Option<(MessageRow, usize)
     Ok(Some((row, count)))
 }
 
+/// Whether there is a row of the message.
+pub fn is_known(store: &Store, id: &QueueId) -> Result<bool, StoreError> {
+    Ok(store.get(&chunks::key(&prefix(id), 0))?.is_some())
+}
+
 /// The newest `limit` messages, the newest first.
 pub fn latest_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, StoreError> {
     // Chunk 0 of each: with few rows of several chunks, a scan that is a little longer finds enough.

@@ -11,6 +11,7 @@ mod deliveries;
 mod hits;
 mod messages;
 mod told;
+mod waiting;
 mod within;
 
 pub use counts::{
@@ -24,16 +25,18 @@ pub use deliveries::{
 };
 pub use hits::{
     Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, cut, cut_write, forget_seen, hits_between, latest_hits, seen,
-    seen_by_all, seen_writes, stripped, stripped_write, time_writes, times_before,
+    seen_by_all, seen_writes, stripped, stripped_write, time_writes, times_before, today, today_write,
 };
 pub use messages::{
-    Delay, ERASED, MessageRow, RecipientRow, failed_messages, latest_messages, message, message_deletes, message_ids,
-    message_writes, messages_with, recipient_erased,
+    Delay, ERASED, MessageRow, RecipientRow, failed_messages, is_known, latest_messages, message, message_deletes,
+    message_ids, message_writes, messages_with, recipient_erased,
 };
 pub use told::{ToldDomain, told_domain_writes, told_domains};
+pub use waiting::{StoredWaiting, Waiting, WaitingPlace, waiting, waiting_deletes, waiting_writes};
 pub use within::{links_within, skips_within};
 
 use crate::spool::Cursor;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -50,6 +53,7 @@ const FORMAT_KEY: &[u8] = b"\0format";
 const CURSOR_KEY: &[u8] = b"\0cursor";
 const COUNTED_KEY: &[u8] = b"\0counted";
 const MADE_KEY: &[u8] = b"\0made";
+const BEGUN_KEY: &[u8] = b"\0begun";
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Deleted when sled will not open on a full disk, which it does not without some room.
 const BALLAST_BYTES: i64 = 16 * 1024 * 1024;
@@ -61,6 +65,22 @@ pub enum Write {
     Delete(Vec<u8>),
     /// Adds to the counts of a row, which start from nothing. What is there is not read before.
     Add(Vec<u8>, Box<Counts>),
+}
+
+/// Where news begins: what the log had when the view was made is history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// What stands here or later in the log is news.
+    pub place: Cursor,
+    /// So is what happened at this time or later (milliseconds since 1970): of views that did not know the place.
+    pub since: u64,
+}
+
+impl Begun {
+    /// Whether what a record told of was there before the view.
+    pub fn is_history(&self, place: Cursor, at: u64) -> bool {
+        place < self.place && at < self.since
+    }
 }
 
 /// Key and value.
@@ -87,6 +107,31 @@ pub enum StoreError {
 pub struct Store {
     db: sled::Db,
     commits: mpsc::Sender<Commit>,
+    #[cfg(test)]
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// Faults to test with: how many more reads go well, and how many more batches are written.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Faults {
+    pub reads: std::sync::atomic::AtomicUsize,
+    pub batches: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(test)]
+impl Faults {
+    pub fn mend(&self) {
+        self.reads.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+        self.batches.store(usize::MAX, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn check(left: &std::sync::atomic::AtomicUsize) -> Result<(), StoreError> {
+        let ordering = std::sync::atomic::Ordering::Relaxed;
+        let count = |left: usize| if left == usize::MAX { Some(left) } else { left.checked_sub(1) };
+        left.fetch_update(ordering, ordering, count)
+            .map_or_else(|_| Err(StoreError::Failed("injected".into())), |_| Ok(()))
+    }
 }
 
 struct Commit {
@@ -124,20 +169,36 @@ impl Store {
         };
         let folder = fs::File::open(&dir).map_err(|e| StoreError::Failed(format!("{}: {e}", dir.display())))?;
         let (commits, queue) = mpsc::channel();
-        let committed = db.clone();
+        #[cfg(test)]
+        let faults = Arc::new(Faults { reads: usize::MAX.into(), batches: usize::MAX.into() });
+        let committer = Committer {
+            db: db.clone(),
+            folder,
+            #[cfg(test)]
+            faults: Arc::clone(&faults),
+        };
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || commit_all(&committed, &folder, &queue))
+            .spawn(move || committer.run(&queue))
             .map_err(|e| StoreError::Failed(format!("cannot start the committer: {e}")))?;
-        Ok(Self { db, commits })
+        Ok(Self {
+            db,
+            commits,
+            #[cfg(test)]
+            faults,
+        })
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        #[cfg(test)]
+        Faults::check(&self.faults.reads)?;
         Ok(guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
     }
 
     /// Up to `limit` rows from `from` (included) to `to` (excluded), in order of their keys or against it.
     pub fn scan(&self, from: &[u8], to: &[u8], limit: usize, backwards: bool) -> Result<Vec<Row>, StoreError> {
+        #[cfg(test)]
+        Faults::check(&self.faults.reads)?;
         let rows = self.db.range(from..to);
         let own = |row: sled::Result<(sled::IVec, sled::IVec)>| row.map(|(key, value)| (key.to_vec(), value.to_vec()));
         guarded(|| match backwards {
@@ -164,6 +225,12 @@ impl Store {
     pub fn made_at(&self) -> Result<u64, StoreError> {
         let made = self.get(MADE_KEY)?;
         Ok(made.and_then(|at| Some(u64::from_be_bytes(at.try_into().ok()?))).unwrap_or(0))
+    }
+
+    /// Where news begins, once that was written.
+    pub fn begun(&self) -> Result<Option<Begun>, StoreError> {
+        let begun = self.get(BEGUN_KEY)?;
+        begun.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| StoreError::Malformed)).transpose()
     }
 
     /// The last record of the log whose hits and outcomes are in the counts; `None` if none is.
@@ -196,6 +263,11 @@ pub fn cursor_write(cursor: Cursor) -> Write {
 pub fn counted_write(place: Cursor) -> Write {
     let value = postcard::to_stdvec(&place).expect("two integers always serialise");
     Write::Put(COUNTED_KEY.to_vec(), value)
+}
+
+/// The write that says where news begins.
+pub fn begun_write(begun: Begun) -> Write {
+    Write::Put(BEGUN_KEY.to_vec(), postcard::to_stdvec(&begun).expect("integers always serialise"))
 }
 
 fn made_anew(db: sled::Db) -> Result<sled::Db, StoreError> {
@@ -258,11 +330,27 @@ fn keep_ballast(path: &PathBuf) {
     }
 }
 
-fn commit_all(db: &sled::Db, folder: &fs::File, queue: &mpsc::Receiver<Commit>) {
-    while let Ok(commit) = queue.recv() {
-        let applied = commit.batches.into_iter().try_for_each(|batch| apply(db, batch));
-        let result = applied.and_then(|()| sync(db, folder));
-        let _ = commit.done.send(result);
+/// The thread that writes.
+struct Committer {
+    db: sled::Db,
+    folder: fs::File,
+    #[cfg(test)]
+    faults: Arc<Faults>,
+}
+
+impl Committer {
+    fn run(self, queue: &mpsc::Receiver<Commit>) {
+        while let Ok(commit) = queue.recv() {
+            let applied = commit.batches.into_iter().try_for_each(|batch| self.write(batch));
+            let result = applied.and_then(|()| sync(&self.db, &self.folder));
+            let _ = commit.done.send(result);
+        }
+    }
+
+    fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        #[cfg(test)]
+        Faults::check(&self.faults.batches)?;
+        apply(&self.db, batch)
     }
 }
 

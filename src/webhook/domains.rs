@@ -64,7 +64,7 @@ async fn tell(ops: &Ops, store: &Store, number: &mut u32) -> Result<(), StoreErr
     let mut note = |id: Uuid, kind: Option<&'static str>, data: &Value, out: &mut Vec<Write>| {
         let Some(kind) = kind else { return };
         let (event, body) = (payload::domain_event_id(id, kind, now), payload::domain_payload(kind, data, now));
-        for webhook in settings.webhooks_for(kind, About::Domain(id), now) {
+        for webhook in settings.webhooks_for(kind, About::Domain(id), now, now) {
             *number = number.wrapping_add(1);
             let new = NewDelivery {
                 webhook,
@@ -87,8 +87,8 @@ async fn tell(ops: &Ops, store: &Store, number: &mut u32) -> Result<(), StoreErr
         let kind = match &earlier {
             Some(earlier) if earlier.data == bytes => continue,
             Some(_) => Some("domain.updated"),
-            // One that was there before this history was begun is no news.
-            None => (view.created_at >= made_at).then_some("domain.created"),
+            // One that was there before this history was begun is no news; a clock that was ahead then says nothing of it.
+            None => (view.created_at >= made_at || made_at > now).then_some("domain.created"),
         };
         note(id, kind, &data, &mut writes);
         told_domain_writes(id, earlier.as_ref(), Some(&bytes), &mut writes);
