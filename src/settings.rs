@@ -241,20 +241,18 @@ impl Settings {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut next = Snapshot::clone(&self.held.current.load());
         let (changes, value, then) = decide(&next)?;
-        let mut durable = Vec::with_capacity(changes.len());
-        for change in &changes {
-            let (key, value) = encode(change);
-            durable.push(self.log.append(Entry::Setting { key: key.into(), value }));
-        }
-        if changes.is_empty() {
-            return Ok(value);
-        }
+        let mut records: Vec<_> = changes.iter().map(encode).map(|(key, value)| (key.into(), value)).collect();
+        // One record, so that a crash leaves no half of a change.
+        let entry = match records.len() {
+            0 => return Ok(value),
+            1 => records.pop().map(|(key, value)| Entry::Setting { key, value }),
+            _ => Some(Entry::Settings(records)),
+        };
+        let Some(durable) = entry.map(|entry| self.log.append(entry)) else { return Ok(value) };
         let held = Arc::clone(&self.held);
         let written = tokio::spawn(async move {
             let _turn = turn;
-            for write in durable {
-                write.await?;
-            }
+            durable.await?;
             changes.into_iter().for_each(|change| next.apply(change));
             next.version += 1;
             let version = next.version;

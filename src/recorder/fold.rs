@@ -359,7 +359,7 @@ impl Name {
             Stored::Message { id, .. } => ("message", Some(*id)),
             Stored::Outcomes { id, .. } => ("outcomes", Some(*id)),
             Stored::Hits(hits) => ("hits", hits.first().map(|hit| hit.id)),
-            Stored::Setting { .. } => ("setting", None),
+            Stored::Setting { .. } | Stored::Settings(_) => ("setting", None),
         };
         Self { kind, id }
     }

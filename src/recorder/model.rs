@@ -188,7 +188,7 @@ fn plain(log: &ModelLog, begun: Cursor) -> Wanted {
         let id = match record {
             Stored::Message { id, .. } | Stored::Outcomes { id, .. } => *id,
             Stored::Hits(hits) => hits[0].id,
-            Stored::Setting { .. } => continue,
+            Stored::Setting { .. } | Stored::Settings(_) => continue,
         };
         about.entry(id).or_default().push((*place, record));
     }
@@ -244,7 +244,7 @@ fn one_message(id: QueueId, records: &[(Cursor, &Stored)], begun: Cursor, wanted
                 all.push(Happened::Outcome { outcome: &outcomes[0], has_report: report.is_some(), news: Some(*place) })
             }
             Stored::Hits(hits) => all.push(Happened::Hit(&hits[0], *place)),
-            Stored::Message { .. } | Stored::Setting { .. } => {}
+            Stored::Message { .. } | Stored::Setting { .. } | Stored::Settings(_) => {}
         }
     }
     let mut is_planned = false;

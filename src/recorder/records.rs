@@ -38,7 +38,7 @@ impl Fold<'_> {
             Stored::Message { id, head, statuses, again } => self.message(at, id, head, (statuses, again))?,
             Stored::Outcomes { id, outcomes, report } => self.outcomes(at, id, outcomes, report.as_deref())?,
             Stored::Hits(hits) if at.is_new => self.hits(place, hits)?,
-            Stored::Hits(_) | Stored::Setting { .. } => {}
+            Stored::Hits(_) | Stored::Setting { .. } | Stored::Settings(_) => {}
         }
         self.pass(place);
         Ok(())

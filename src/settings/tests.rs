@@ -142,3 +142,31 @@ async fn who_asks_for_a_change_may_go_away() {
     let (_, recovered) = Log::open(crate::spool::Options::new(dir.path())).unwrap();
     assert!(!recovered.settings.contains_key(HELD), "memory and disk say the same");
 }
+
+#[tokio::test]
+async fn a_change_of_several_settings_is_in_force_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, recovered) = Log::open(crate::spool::Options::new(dir.path())).unwrap();
+    let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+    let name = DomainName::parse("example.com").unwrap();
+    let off = |off| vec![Change::TrackingOff(Some(name.clone()), off), Change::QueueHeld(!off)];
+    settings.change(|_| Ok::<_, AppendError>((off(false), ()))).await.unwrap();
+    let file = dir.path().join("log/0000000000000001.log");
+    let before = std::fs::metadata(&file).unwrap().len();
+    settings.change(|_| Ok::<_, AppendError>((off(true), ()))).await.unwrap();
+    log.close();
+    let whole = std::fs::read(&file).unwrap();
+    let (mut seen, end) = (Vec::new(), whole.len() as u64);
+    for cut in before..=end {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("log")).unwrap();
+        std::fs::write(copy.path().join("log/0000000000000001.log"), &whole[..usize::try_from(cut).unwrap()]).unwrap();
+        let (log, recovered) = Log::open(crate::spool::Options::new(copy.path())).unwrap();
+        let (settings, _) = Settings::new(log, &recovered.settings);
+        let settings = settings.snapshot();
+        let (off, held) = (settings.tracking_off_for.contains(&name), settings.queue_held);
+        assert_ne!(off, held, "half of a change, cut at {cut} of {end}");
+        seen.push(off);
+    }
+    assert!(seen[..seen.len() - 1].iter().all(|off| !off) && seen[seen.len() - 1], "{seen:?}");
+}

@@ -134,6 +134,12 @@ fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<So
             effect: Effect::Setting { key: key.clone(), value: Some(value.clone()) },
             place: *place,
         }),
+        Owner::Settings(keys) => {
+            let held: Vec<_> = keys.iter().filter_map(|key| Some((key, index.settings.get(key)?))).collect();
+            let place = held.first().map(|(_, (_, place))| *place)?;
+            let all = held.into_iter().map(|(key, (value, _))| (key.clone(), Some(value.clone())));
+            Some(Source { effect: Effect::Settings(all.collect()), place })
+        }
     });
     sources
         .take_while(|source| {

@@ -8,7 +8,7 @@ use super::segment::DATA;
 use super::{Cursor, Live, MessageHead};
 use crate::mail::{Outcome, QueueId, Status};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -90,6 +90,8 @@ pub(super) fn full_statuses(head: &MessageHead, newest: &[Outcome]) -> Vec<Outco
 pub(super) enum Owner {
     Message(QueueId),
     Setting(Box<str>),
+    /// Of the keys that one record holds those whose value is still the one in it.
+    Settings(BTreeSet<Box<str>>),
 }
 
 #[derive(Debug)]
@@ -131,15 +133,8 @@ impl Index {
                     self.remove_live(place);
                 }
             }
-            Effect::Setting { key, value } => {
-                if let Some((_, old)) = self.settings.remove(&key) {
-                    self.remove_live(old);
-                }
-                if let Some(value) = value {
-                    self.add_live(place, Owner::Setting(key.clone()));
-                    self.settings.insert(key, (value, place));
-                }
-            }
+            Effect::Setting { key, value } => self.apply_setting(key, value, place),
+            Effect::Settings(all) => all.into_iter().for_each(|(key, value)| self.apply_setting(key, value, place)),
             Effect::Hits(_) | Effect::Unknown => {}
         }
     }
@@ -159,6 +154,33 @@ impl Index {
             self.messages.insert(id, message);
             self.add_live(place, Owner::Message(id));
         }
+    }
+
+    fn apply_setting(&mut self, key: Box<str>, value: Option<Bytes>, place: Place) {
+        if let Some((_, old)) = self.settings.remove(&key) {
+            let segment = self.segments.get_mut(&old.segment);
+            let others = match segment.and_then(|segment| segment.live.get_mut(&old.offset)) {
+                Some(Owner::Settings(keys)) => keys.remove(&key) && !keys.is_empty(),
+                _ => false,
+            };
+            if !others {
+                self.remove_live(old);
+            }
+        }
+        let Some(value) = value else { return };
+        let segment = self.segments.get_mut(&place.segment);
+        match segment.and_then(|segment| segment.live.get_mut(&place.offset)) {
+            Some(Owner::Settings(keys)) => _ = keys.insert(key.clone()),
+            Some(owner @ Owner::Setting(_)) => {
+                let mut keys = BTreeSet::from([key.clone()]);
+                if let Owner::Setting(first) = owner {
+                    keys.insert(first.clone());
+                }
+                *owner = Owner::Settings(keys);
+            }
+            _ => self.add_live(place, Owner::Setting(key.clone())),
+        }
+        self.settings.insert(key, (value, place));
     }
 
     fn add_live(&mut self, place: Place, owner: Owner) {

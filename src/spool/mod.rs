@@ -130,6 +130,8 @@ pub enum Entry {
         key: Box<str>,
         value: Option<Bytes>,
     },
+    /// Several settings that change together: after a crash either all are in force or none.
+    Settings(Vec<(Box<str>, Option<Bytes>)>),
 }
 
 /// What is known of a message beside its bytes. The strings are as the header block has them, `""` where it has none.

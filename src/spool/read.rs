@@ -46,6 +46,8 @@ pub enum Stored {
         key: Box<str>,
         value: Option<Bytes>,
     },
+    /// Several that changed together.
+    Settings(Vec<(Box<str>, Option<Bytes>)>),
 }
 
 /// Bytes of heads and reports after which a batch ends.
@@ -126,6 +128,7 @@ impl Part {
             }
             Ok(Effect::Hits(hits)) => Some(Stored::Hits(hits)),
             Ok(Effect::Setting { key, value }) => Some(Stored::Setting { key, value }),
+            Ok(Effect::Settings(all)) => Some(Stored::Settings(all)),
             Ok(Effect::Unknown) | Err(HeadError::Damaged | HeadError::Newer(_)) => None,
         })
     }

@@ -27,6 +27,9 @@ pub(super) const MARK: [u8; 4] = [0xa7, b't', b'p', 0x1e];
 
 /// The leading byte of every head: the layout of what follows it.
 const FORMAT: u8 = 1;
+/// The layout of a setting's head that holds several keys. Versions that do not know it refuse the log rather than
+/// pass over what was decided.
+const SEVERAL: u8 = 2;
 
 /// Kinds of records. 5 (Feedback: a late bounce or a complaint) is reserved; unknown kinds are passed over.
 pub(super) mod kind {
@@ -148,6 +151,8 @@ pub(super) enum Effect {
         key: Box<str>,
         value: Option<Bytes>,
     },
+    /// Settings that change together or not at all.
+    Settings(Vec<(Box<str>, Option<Bytes>)>),
     Hits(Vec<Hit>),
     /// A kind that this version does not know.
     Unknown,
@@ -168,7 +173,8 @@ impl Effect {
             return Ok(Self::Unknown);
         }
         let (&format, head) = head.split_first().ok_or(HeadError::Damaged)?;
-        if format > FORMAT {
+        let newest = if header.kind == kind::SETTING { SEVERAL } else { FORMAT };
+        if format > newest {
             return Err(HeadError::Newer(format));
         }
         let id = QueueId::from_bytes(header.id);
@@ -179,6 +185,10 @@ impl Effect {
             }
             kind::OUTCOMES => Self::Outcomes { id, outcomes: from_postcard(head)? },
             kind::HITS => Self::Hits(from_postcard(head)?),
+            _ if format == SEVERAL => {
+                let all: Vec<(Box<str>, Option<Vec<u8>>)> = from_postcard(head)?;
+                Self::Settings(all.into_iter().map(|(key, value)| (key, value.map(Bytes::from))).collect())
+            }
             _ => {
                 let (key, value): (Box<str>, Option<Vec<u8>>) = from_postcard(head)?;
                 Self::Setting { key, value: value.map(Bytes::from) }
@@ -191,6 +201,10 @@ impl Effect {
             Self::Message { head, newest, .. } => to_postcard(&(FORMAT, &**head, newest)),
             Self::Outcomes { outcomes, .. } => to_postcard(&(FORMAT, outcomes)),
             Self::Setting { key, value } => to_postcard(&(FORMAT, key, value.as_deref())),
+            Self::Settings(all) => {
+                let all: Vec<_> = all.iter().map(|(key, value)| (key, value.as_deref())).collect();
+                to_postcard(&(SEVERAL, all))
+            }
             Self::Hits(hits) => to_postcard(&(FORMAT, hits)),
             Self::Unknown => Ok(Vec::new()),
         }
@@ -200,7 +214,7 @@ impl Effect {
         match self {
             Self::Message { .. } => kind::MESSAGE,
             Self::Outcomes { .. } => kind::OUTCOMES,
-            Self::Setting { .. } => kind::SETTING,
+            Self::Setting { .. } | Self::Settings(_) => kind::SETTING,
             Self::Hits(_) => kind::HITS,
             Self::Unknown => 0,
         }
@@ -240,6 +254,7 @@ impl Encoded {
             }
             Entry::Hits(hits) => (Effect::Hits(hits), Vec::new()),
             Entry::Setting { key, value } => (Effect::Setting { key, value }, Vec::new()),
+            Entry::Settings(all) => (Effect::Settings(all), Vec::new()),
         };
         Self::of(effect, body, None)
     }
@@ -258,7 +273,7 @@ impl Encoded {
         u32::try_from(head.len()).map_err(too_long)?;
         let id = match &effect {
             Effect::Message { id, .. } | Effect::Outcomes { id, .. } => *id.as_bytes(),
-            Effect::Setting { .. } | Effect::Hits(_) | Effect::Unknown => [0; 16],
+            Effect::Setting { .. } | Effect::Settings(_) | Effect::Hits(_) | Effect::Unknown => [0; 16],
         };
         Ok(Self {
             flags: 0,
@@ -337,10 +352,17 @@ mod tests {
             let header = made.header(0);
             assert_eq!(Effect::decode(&header, &made.head), Ok(made.effect.clone()));
             let mut later = made.head.clone();
-            later[0] = FORMAT + 1;
-            assert_eq!(Effect::decode(&header, &later), Err(HeadError::Newer(FORMAT + 1)));
+            later[0] = SEVERAL + 1;
+            assert_eq!(Effect::decode(&header, &later), Err(HeadError::Newer(SEVERAL + 1)));
             assert_eq!(Effect::decode(&header, &[]), Err(HeadError::Damaged));
             assert_eq!(Effect::decode(&Header { kind: 5, ..header }, &later), Ok(Effect::Unknown));
         }
+        let all = vec![("a".into(), Some(Bytes::from_static(b"1"))), ("b".into(), None)];
+        let made = Encoded::new(Entry::Settings(all)).unwrap();
+        // The bytes on disk: what is written once is read for ever.
+        assert_eq!(made.head, b"\x02\x02\x01a\x01\x011\x01b\x00");
+        assert_eq!(Effect::decode(&made.header(0), &made.head), Ok(made.effect.clone()));
+        let outcomes = Header { kind: kind::OUTCOMES, ..made.header(0) };
+        assert_eq!(Effect::decode(&outcomes, &made.head), Err(HeadError::Newer(SEVERAL)));
     }
 }

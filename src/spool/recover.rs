@@ -270,8 +270,8 @@ pub fn fuzz_recover(data: &[u8]) {
     let segment = Segment { file: Arc::new(file), seal, end: keep, live: BTreeMap::new(), live_bytes: 0, bad: false };
     index.segments.insert(seal.segment, segment);
     let _ = fold_records(&data, seal, keep, &mut index, &mut recovered);
-    let live: u64 = index.messages.values().map(|m| m.place.len()).sum::<u64>()
-        + index.settings.values().map(|(_, place)| place.len()).sum::<u64>();
+    let settings: BTreeMap<u64, u64> = index.settings.values().map(|(_, place)| (place.offset, place.len())).collect();
+    let live = index.messages.values().map(|m| m.place.len()).sum::<u64>() + settings.values().sum::<u64>();
     assert_eq!(index.live, live);
     assert!(live <= keep);
     assert_eq!(index.live_messages().len(), index.messages.len());

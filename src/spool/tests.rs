@@ -343,6 +343,15 @@ fn compaction_keeps_what_is_live() {
                 None => drop(kept.remove(&key)),
             }
         }
+        if n % 11 == 0 {
+            // Under keys that are changed one by one as well.
+            let key = |n: u64| format!("key {}", n % 9);
+            let (on, off) = (key(n), key(n + 1));
+            let all = vec![(on.as_str().into(), Some(n.to_string().into())), (off.as_str().into(), None)];
+            log.append_soon(Entry::Settings(all)).unwrap();
+            kept.insert(on, n.to_string());
+            kept.remove(&off);
+        }
         if n % 40 == 0 {
             let end = log.0.shared.index().end();
             log.release(end);
@@ -491,6 +500,13 @@ struct Known {
     to: u64,
 }
 
+/// Settings that change together, one of them to nothing, and a key that is there twice.
+fn several(n: u64) -> Vec<(Box<str>, Option<Bytes>)> {
+    let value = |n: u64| Some(Bytes::from(n.to_string()));
+    let key = |n: u64| (n % 5).to_string().into();
+    vec![(key(n), value(n + 1)), (key(n + 1), None), (key(n + 2), value(n)), (key(n), value(n))]
+}
+
 /// A log of some batches, closed, and its records.
 fn image(dir: &Path, batches: &[Vec<(u8, u64)>]) -> Vec<Known> {
     let (log, _) = open(dir);
@@ -500,6 +516,7 @@ fn image(dir: &Path, batches: &[Vec<(u8, u64)>]) -> Vec<Known> {
             2 => outcome(n, 0, Status::Held),
             3 => outcome(n, 1, Status::Delivered),
             4 => setting(&format!("{}", n % 5), Some(&format!("{n}"))),
+            5 => Entry::Settings(several(n)),
             _ => setting(&format!("{}", n % 5), None),
         });
         let waiting: Vec<_> = entries.map(|entry| log.append(entry)).collect();
@@ -534,6 +551,14 @@ fn model<'a>(known: impl Iterator<Item = &'a Stored>) -> (BTreeMap<QueueId, Vec<
             }
             Stored::Setting { key, value: Some(value) } => drop(settings.insert(key.clone(), value.clone())),
             Stored::Setting { key, value: None } => drop(settings.remove(key)),
+            Stored::Settings(all) => {
+                for (key, value) in all {
+                    match value {
+                        Some(value) => drop(settings.insert(key.clone(), value.clone())),
+                        None => drop(settings.remove(key)),
+                    }
+                }
+            }
             Stored::Hits(_) => {}
         }
     }
@@ -541,7 +566,7 @@ fn model<'a>(known: impl Iterator<Item = &'a Stored>) -> (BTreeMap<QueueId, Vec<
 }
 
 fn batches() -> impl Strategy<Value = Vec<Vec<(u8, u64)>>> {
-    prop::collection::vec(prop::collection::vec((0u8..6, 1u64..12), 1..6), 1..12)
+    prop::collection::vec(prop::collection::vec((0u8..7, 1u64..12), 1..6), 1..12)
 }
 
 proptest! {
@@ -595,9 +620,10 @@ proptest! {
             Stored::Message { id, .. } | Stored::Outcomes { id, .. } => Some(*id),
             _ => None,
         }).collect();
-        let doubtful_settings: BTreeSet<_> = known.iter().filter(touched).filter_map(|k| match &k.stored {
-            Stored::Setting { key, .. } => Some(key.clone()),
-            _ => None,
+        let doubtful_settings: BTreeSet<_> = known.iter().filter(touched).flat_map(|k| match &k.stored {
+            Stored::Setting { key, .. } => vec![key.clone()],
+            Stored::Settings(all) => all.iter().map(|(key, _)| key.clone()).collect(),
+            _ => Vec::new(),
         }).collect();
         let (messages, settings) = model(known.iter().map(|k| &k.stored));
         for _ in 0..2 {
