@@ -159,7 +159,20 @@ impl Intake {
     /// Takes a message of our own making, whatever is true of the queue and of the domain of its From header. Under an
     /// id that is in the queue already, it is there already.
     pub async fn submit(&self, id: QueueId, envelope: Envelope, bytes: Vec<u8>) -> Result<(), Refusal> {
+        self.submit_with(id, envelope, bytes, None).await
+    }
+
+    /// As [`Self::submit`], with an entry that is written behind the message and in one go with it. The entry is written
+    /// also where the message cannot be.
+    pub async fn submit_with(
+        &self,
+        id: QueueId,
+        envelope: Envelope,
+        bytes: Vec<u8>,
+        behind: Option<Entry>,
+    ) -> Result<(), Refusal> {
         if self.queue.show(&id).is_some() {
+            self.follow(behind);
             return Ok(());
         }
         let facts = header_facts(&bytes);
@@ -174,12 +187,28 @@ impl Intake {
             size: body.len() as u64,
             tags: facts.tags,
         });
-        self.log.append(Entry::Message { id, head: Arc::clone(&head), body: vec![body] }).await?;
+        let written = self.log.append(Entry::Message { id, head: Arc::clone(&head), body: vec![body] });
+        // Both are in the writer's hand before it is waited for.
+        let behind = behind.map(|entry| (self.log.append(entry.clone()), entry));
+        let written = written.await;
+        if let Some((durable, entry)) = behind
+            && durable.await.is_err()
+        {
+            self.follow(Some(entry));
+        }
+        written?;
         tracing::info!(
             queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size = head.size, "queued"
         );
         self.queue.insert(id, head, None);
         Ok(())
+    }
+
+    /// Writes an entry for which nobody waits; what cannot be written yet is written later.
+    pub fn follow(&self, entry: Option<Entry>) {
+        if let Some(Err(e)) = entry.map(|entry| self.log.append_soon(entry)) {
+            tracing::error!("an outcome could not be logged, mail may be delivered twice: {e}");
+        }
     }
 }
 

@@ -2,13 +2,11 @@
 
 use super::fit::{UNREADABLE, refusal_of};
 use super::letter::Letter;
-use super::notices::{self, Told};
-use super::outcomes::{cut, told};
+use super::outcomes::cut;
 use super::route::Route;
 use super::sign::{Signer, refusal};
 use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
 use crate::clock;
-use crate::dsn::Kind;
 use crate::mail::{Outcome, QueueId, Recipient, Reply, Status};
 use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
@@ -118,15 +116,14 @@ pub(super) struct Run<'a> {
     pub(super) no_connection: Option<String>,
     /// Who answered, for notices.
     pub(super) smarthost: String,
-    /// Outcomes that are recorded once the notice that tells of them is on disk.
+    /// Outcomes that are recorded behind the notice that tells of them.
     pub(super) bounced: Vec<(Outcome, Due)>,
-    /// Notices that are owed beside these.
-    pub(super) relayed: Vec<Told>,
-    pub(super) delayed: Vec<Told>,
+    pub(super) relayed: Vec<(Outcome, Due)>,
+    pub(super) delayed: Vec<(Outcome, Due)>,
 }
 
 impl<'a> Run<'a> {
-    fn new(outbound: &'a Outbound, id: QueueId, head: Arc<MessageHead>) -> Self {
+    pub(super) fn new(outbound: &'a Outbound, id: QueueId, head: Arc<MessageHead>) -> Self {
         Self {
             outbound,
             id,
@@ -228,6 +225,7 @@ impl<'a> Run<'a> {
             let rewritten = plan.copies_differ() && signer.is_some();
             let letter = Letter { bytes, rewritten, message: body, plan };
             let too_many = self.transact(letter, now, connection).await;
+            self.settle_relayed(body).await;
             again.extend(too_many);
             if self.no_connection.is_some() {
                 // One probe looks after a smarthost that is gone, not each recipient; and where one connection after
@@ -261,6 +259,7 @@ impl<'a> Run<'a> {
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(SHARED_RECIPIENTS));
             due = self.transact(letter, &due, connection).await;
+            self.settle_relayed(body).await;
             due.extend(rest);
             if self.no_connection.is_some() {
                 if !self.stopping {
@@ -376,9 +375,6 @@ impl<'a> Run<'a> {
                 _ => self.put_off(due, &reply.to_string()),
             };
             self.tell(&outcome, started);
-            if outcome.status == Status::Relayed && notices::is_owed(Kind::Relayed, &self.head, due.recipient) {
-                self.relayed.push(told(&outcome, due.attempts + 1));
-            }
             outcomes.push((outcome, *due));
         }
         self.settle(outcomes);

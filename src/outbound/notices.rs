@@ -10,7 +10,7 @@ use crate::clock;
 use crate::dsn::{Concerned, Kind, Notice, compose, is_wanted};
 use crate::intake::Refusal;
 use crate::mail::{QueueId, Recipient};
-use crate::spool::MessageHead;
+use crate::spool::{Entry, MessageHead};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -30,9 +30,10 @@ pub fn is_owed(kind: Kind, head: &MessageHead, recipient: u16) -> bool {
     head.envelope.sender.is_some() && head.envelope.recipients.get(usize::from(recipient)).is_some_and(wants)
 }
 
-/// Puts a notice into the queue and returns when it is on disk; does nothing where nobody wants one.
+/// Puts a notice into the queue and returns when it is on disk; where nobody wants one, there is none.
 ///
 /// `body` is the message where it is at hand; else it is read, and what cannot be read is not returned to its sender.
+/// `behind` is written in any case, behind the notice and in one go with it.
 pub async fn send(
     outbound: &Outbound,
     kind: Kind,
@@ -40,7 +41,7 @@ pub async fn send(
     head: &MessageHead,
     told: &[Told],
     smarthost: &str,
-    body: Option<&Bytes>,
+    (body, behind): (Option<&Bytes>, Option<Entry>),
 ) -> Result<(), Refusal> {
     let recipient = |told: &Told| head.envelope.recipients.get(usize::from(told.recipient));
     let concerned: Vec<Concerned<'_>> = told
@@ -52,6 +53,7 @@ pub async fn send(
         })
         .collect();
     if concerned.is_empty() {
+        outbound.intake.follow(behind);
         return Ok(());
     }
     let original = match body {
@@ -76,8 +78,11 @@ pub async fn send(
         subject: &head.subject,
         original: &original,
     };
-    let Some((envelope, bytes)) = compose(&notice) else { return Ok(()) };
-    outbound.intake.submit(dsn_id, envelope, bytes).await?;
+    let Some((envelope, bytes)) = compose(&notice) else {
+        outbound.intake.follow(behind);
+        return Ok(());
+    };
+    outbound.intake.submit_with(dsn_id, envelope, bytes, behind).await?;
     tracing::info!(queue_id = %id, dsn = %dsn_id, "sender notified");
     Ok(())
 }

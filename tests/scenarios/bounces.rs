@@ -1,6 +1,6 @@
 //! What could not be delivered comes back to its sender as a notice that a person can read.
 
-use crate::common::{At, Client, Do, Setup, Smarthost, plain, until};
+use crate::common::{At, Client, Do, Gate, Setup, Smarthost, plain, until};
 
 /// Knows nobody whose address begins with `no`.
 fn choosy() -> Smarthost {
@@ -94,6 +94,34 @@ fn success_is_told_where_the_smarthost_cannot() {
     relay.wait_until_empty();
     let taken = other.taken();
     assert!(taken.len() == 1 && taken[0].mail.contains("ENVID=e1"), "{taken:?}");
+}
+
+/// Once it is on record that a copy was taken, nobody tries it again; so the notice is on record with it.
+#[test]
+fn success_is_told_though_the_process_is_killed_during_the_attempt() {
+    let gate = Gate::default();
+    let shut = gate.clone();
+    let smarthost = Smarthost::scripted(move |at| match at {
+        At::Rcpt("second@example.net") => Do::Wait(shut.clone()),
+        _ => Do::Go,
+    });
+    let mut relay = Setup::new(smarthost.address).start();
+    let names: Vec<_> =
+        (0..100).map(|n| format!("r{n}@example.net")).chain(["second@example.net".to_owned()]).collect();
+    let wish = |name: &str| if name == "r0@example.net" { " NOTIFY=SUCCESS" } else { "" };
+    let to: Vec<_> = names.iter().map(|name| (&**name, wish(name))).collect();
+    let id = send(&mut Client::greeted(relay.smtp()), "<news@example.com>", &to, "killed");
+    until("the first transaction", || smarthost.taken().iter().any(|taken| taken.to.len() == 100).then_some(()));
+    let shown = || relay.json(&["queue", "show", &id]);
+    until("the outcome", || (shown()["recipients"][0]["status"] == "relayed").then_some(()));
+    relay.kill();
+    gate.open();
+    relay.start();
+    let notice = smarthost.wait_for_text("Action: relayed").text();
+    assert!(notice.contains("r0@example.net") && notice.contains("Subject: killed"), "{notice}");
+    relay.wait_until_empty();
+    let copies = smarthost.taken().iter().filter(|taken| taken.to.contains(&"r0@example.net".to_owned())).count();
+    assert_eq!(copies, 1, "and the copy did not go out again");
 }
 
 #[test]
