@@ -3,6 +3,7 @@
 
 mod front;
 mod listen;
+mod modes;
 mod offline;
 mod online;
 mod parts;
@@ -107,6 +108,7 @@ pub struct Bound {
 
 /// Runs until SIGTERM or SIGINT, then drains; what the log could not be told.
 pub async fn serve(config: Config) -> Result<Unwritten, StartError> {
+    modes::owner_alone();
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let told = async move {
@@ -145,6 +147,7 @@ pub async fn serve_until(
         max_age: Some(config.events.raw_retention.max(Duration::from_hours(24))),
         ..Options::new(&config.data_dir)
     };
+    modes::narrow(&config.data_dir);
     let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
     tracing::info!(queued = recovered.messages.len(), took_ms = recovered.took.as_millis() as u64, "log recovered");
     let keys = TokenRing::open(&config.data_dir).map_err(StartError::Keys)?;

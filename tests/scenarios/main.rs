@@ -16,6 +16,7 @@ mod disk_is_full;
 mod domain_is_changed_and_removed;
 mod early_talker;
 mod excluded_recipients;
+mod files_are_their_owners_alone;
 mod health;
 mod hits_are_classified;
 mod kill_list;
