@@ -119,6 +119,7 @@ fn message(n: u64, body: &Bytes) -> Entry {
         message_id: "<20261123100000.1@example.com>".into(),
         size: body.len() as u64,
         tags: Vec::new(),
+        role: trackpost::mail::Role::Submission,
     };
     Entry::Message { id: queue_id(n), head: Arc::new(head), body: vec![body.clone()] }
 }

@@ -35,6 +35,7 @@ fn messages(first: usize) -> impl Iterator<Item = Entry> {
         message_id: "<20261123100000.1@example.com>".into(),
         size: BODY as u64,
         tags: Vec::new(),
+        role: trackpost::mail::Role::Submission,
     });
     let body = Bytes::from(vec![b'x'; BODY]);
     (first..).map(move |n| {

@@ -5,7 +5,7 @@
 //! never keeps it from being accepted.
 
 use crate::clock;
-use crate::mail::{DomainName, Enhanced, Envelope, Protocol, QueueId, Reply, Trace, received_header, rfc5322_date};
+use crate::mail::{DomainName, Enhanced, Envelope, Protocol, QueueId, Reply, Role, Trace, received_header, rfc5322_date};
 use crate::mime::header_facts;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::settings::Settings;
@@ -48,6 +48,8 @@ pub struct Origin<'a> {
     pub protocol: Protocol,
     /// Who authenticated, if anybody did.
     pub login: Option<&'a Login>,
+    /// Of the listener.
+    pub role: Role,
 }
 
 /// The API key by which a client may send.
@@ -100,8 +102,9 @@ impl Intake {
                 return Err(Refusal::OtherDomain(key.domains.iter().map(|tie| tie.name.clone()).collect()));
             }
         }
+        let inbound = origin.role == Role::Inbound;
         let is_known = facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain));
-        if !is_known && self.rules.load().reject_unknown {
+        if !is_known && !inbound && self.rules.load().reject_unknown {
             return Err(Refusal::UnknownDomain);
         }
         let id = clock::queue_id();
@@ -120,7 +123,7 @@ impl Intake {
         });
         // RFC 6409 §8.2 and §8.3: a submission server completes what a relay must leave alone.
         let mut message_id = facts.message_id.unwrap_or_default();
-        if origin.login.is_some() {
+        if origin.login.is_some() && !inbound {
             if !facts.date {
                 trace.push_str(&format!("Date: {}\r\n", rfc5322_date(accepted_at)));
             }
@@ -140,12 +143,14 @@ impl Intake {
         let head = Arc::new(MessageHead {
             envelope,
             accepted_at,
-            from_domain: facts.from_domain.map(|domain| domain.as_str().into()),
+            // What a stranger writes into a header makes nothing the mail of a domain here, nor names it a tag.
+            from_domain: facts.from_domain.filter(|_| !inbound).map(|domain| domain.as_str().into()),
             from: facts.sender.unwrap_or_default(),
             subject: facts.subject.unwrap_or_default(),
             message_id,
             size,
-            tags: facts.tags,
+            tags: if inbound { Vec::new() } else { facts.tags },
+            role: origin.role,
         });
         let whole = body.len() == 1;
         self.log.append(Entry::Message { id, head: Arc::clone(&head), body }).await?;
@@ -186,6 +191,7 @@ impl Intake {
             message_id: facts.message_id.unwrap_or_default(),
             size: body.len() as u64,
             tags: facts.tags,
+            role: Role::Submission,
         });
         let written = self.log.append(Entry::Message { id, head: Arc::clone(&head), body: vec![body] });
         // Both are in the writer's hand before it is waited for.

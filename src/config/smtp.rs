@@ -3,6 +3,7 @@
 use super::reach::{Bound, is_reachable, too_wide};
 use super::section::{NOT_HERE, Section};
 use super::value::{KIB, MIB, network, number, one_of, rate, shown, size, socket_address, some_time};
+use crate::mail::Role;
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub struct Smtp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub address: SocketAddr,
+    pub role: Role,
     pub tls: ListenerTls,
     pub auth: ListenerAuth,
     /// Clients that may send without AUTH.
@@ -130,12 +132,14 @@ fn read_message_size(s: &mut Section<'_>) -> u64 {
 }
 
 fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -> Listener {
+    let role = [("submission", Role::Submission), ("inbound", Role::Inbound)];
     let tls = [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
     let auth =
         [("none", ListenerAuth::None), ("optional", ListenerAuth::Optional), ("required", ListenerAuth::Required)];
     let newline = [("reject", BareNewline::Reject), ("normalize", BareNewline::Normalize)];
     let listener = Listener {
         address: l.value("address", socket_address, SocketAddr::from(([127, 0, 0, 1], 2525))),
+        role: l.value("role", one_of(&role), Role::Submission),
         tls: l.value("tls", one_of(&tls), ListenerTls::None),
         auth: l.value("auth", one_of(&auth), ListenerAuth::None),
         trusted_networks: l.list("trusted_networks", network, loopback()),

@@ -56,6 +56,10 @@ pub fn said(reason: SkipReason) -> (&'static str, &'static str) {
             "All its recipients have opted out of tracking",
             "Nothing needs to be done: they are not tracked until they opt in again.",
         ),
+        Inbound => (
+            "It came in by an inbound listener",
+            "Nothing needs to be done: mail that comes in is passed on as it is, whatever domain its From header names.",
+        ),
         AskedByHeader => (
             "The message asked for it in its header",
             "Nothing needs to be done. If it should be tracked, leave out X-Trackpost-Track and its like at other \

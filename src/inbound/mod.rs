@@ -12,7 +12,7 @@ mod throttle;
 pub use memory::Memory;
 
 use crate::intake::Intake;
-use crate::mail::{Enhanced, Reply};
+use crate::mail::{Enhanced, Reply, Role};
 use crate::proxy_header::{self, Claim};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
 use crate::tls::ServerTls;
@@ -45,6 +45,7 @@ pub struct Terms {
     /// Proxies whose connections begin with a PROXY header. Where there are any, all others are refused.
     pub proxies: Vec<IpNet>,
     pub encryption: Encryption,
+    pub role: Role,
 }
 
 /// When TLS begins.

@@ -9,6 +9,7 @@ mod id;
 mod outcome;
 mod received;
 mod reply;
+mod role;
 
 pub use address::{Address, AddressError, DomainError, DomainName};
 pub use envelope::{Body, Envelope, Notify, Recipient, Return};
@@ -16,3 +17,4 @@ pub use id::QueueId;
 pub use outcome::{Outcome, Status};
 pub use received::{Protocol, Trace, received_header, rfc5322_date};
 pub use reply::{Enhanced, Reply};
+pub use role::Role;

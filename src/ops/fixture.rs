@@ -106,6 +106,7 @@ pub fn head(id: QueueId, domain: &str, subject: &str) -> MessageHead {
         message_id: format!("<{id}@{domain}>").into(),
         size: 100,
         tags: Vec::new(),
+        role: crate::mail::Role::Submission,
     }
 }
 

@@ -326,6 +326,7 @@ mod tests {
             message_id: "x@example.com".into(),
             size: 1,
             tags: Vec::new(),
+            role: crate::mail::Role::Submission,
         };
         let row = MessageRow { head: Arc::new(head), recipients: Vec::new(), report: None };
         let mut writes = Vec::new();

@@ -45,7 +45,7 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
     }
     let Attempt { id, head, due, hot } = job;
     // As it came, its copy, and that with a signature before it.
-    let signs = outbound.routes.of(head.from_domain.as_deref()).dkim.is_some();
+    let signs = outbound.routes.of(&head).dkim.is_some();
     let _room = outbound.room_for(head.size, if signs { 3 } else { 2 }).await;
     let mut run = Run::new(outbound, id, head);
     let body = match &hot {
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
     }
 
     async fn deliver(&mut self, body: Bytes, due: Vec<Due>, connection: &mut Option<Connection>) {
-        let mut route = self.outbound.routes.of(self.head.from_domain.as_deref());
+        let mut route = self.outbound.routes.of(&self.head);
         if route.dkim.is_some()
             && let Some(why) = refusal(&body)
         {

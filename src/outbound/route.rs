@@ -5,10 +5,11 @@ use super::sign::Signer as DkimSigner;
 use crate::clock;
 use crate::domain::{Demand, Excluded, SenderDomain, Subdomain};
 use crate::keys::DkimKeys;
-use crate::mail::{DomainName, Recipient};
+use crate::mail::{DomainName, Recipient, Role};
 use crate::privacy::{OptOuts, PrivacyKey};
 use crate::rewrite::{Limits, OffReason, OnSigned, Policy, Scheme, Tracking};
 use crate::settings::{Settings, Snapshot};
+use crate::spool::MessageHead;
 use crate::token::{HostSigner, Signer};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -108,8 +109,22 @@ impl Routes {
         Self { settings, signer, dkim, privacy, style: ArcSwap::from_pointee(style), known, unusable }
     }
 
-    /// The route for mail whose From header names `domain`.
-    pub fn of(&self, domain: Option<&str>) -> Arc<Route> {
+    /// The route for a message: by its listener, then by the domain that its From header names.
+    pub fn of(&self, head: &MessageHead) -> Arc<Route> {
+        match head.role {
+            Role::Submission => self.of_domain(head.from_domain.as_deref()),
+            Role::Inbound => Arc::new(Route {
+                tracking: Tracking::Off(OffReason::Inbound),
+                excluded: Excluded::default(),
+                opt_outs: Arc::default(),
+                privacy: Arc::clone(&self.privacy),
+                signer: None,
+                dkim: None,
+            }),
+        }
+    }
+
+    fn of_domain(&self, domain: Option<&str>) -> Arc<Route> {
         let settings = self.settings.snapshot();
         let (signer, style) = (self.signer.load_full(), self.style.load_full());
         let name = domain.unwrap_or("");

@@ -21,6 +21,7 @@ fn head(recipients: usize) -> Arc<MessageHead> {
         message_id: "".into(),
         size: 0,
         tags: Vec::new(),
+        role: crate::mail::Role::Submission,
     })
 }
 

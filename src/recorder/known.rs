@@ -80,6 +80,7 @@ mod tests {
             message_id: "".into(),
             size: 0,
             tags: Vec::new(),
+            role: crate::mail::Role::Submission,
         };
         Known { head: Arc::new(head), facts: None, delivered: vec![0; recipients].into() }
     }

@@ -31,6 +31,7 @@ pub(super) fn head(n: u64, recipients: usize) -> Arc<MessageHead> {
         message_id: format!("<{n}@example.com>").into(),
         size: 5,
         tags: vec![("kind".into(), "news".into())],
+        role: crate::mail::Role::Submission,
     })
 }
 

@@ -57,7 +57,10 @@ pub struct Plan {
 /// Plans the copies of `message` for so many recipients. Never panics, never fails: what cannot be rewritten is left
 /// alone, and the report says why.
 pub fn plan(message: &[u8], tracking: &Tracking, recipients: usize) -> Plan {
-    let wishes = catch_unwind(|| read_header(message)).unwrap_or_default();
+    let wishes = match tracking {
+        Tracking::Off(OffReason::Inbound) => Wishes::default(),
+        _ => catch_unwind(|| read_header(message)).unwrap_or_default(),
+    };
     let drafted = catch_unwind(AssertUnwindSafe(|| match tracking {
         Tracking::Off(reason) => Draft::untouched(message, (*reason).into()),
         Tracking::Active(policy) => Draft::new(message, policy, &wishes, recipients),

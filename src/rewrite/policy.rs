@@ -37,6 +37,8 @@ pub enum OffReason {
     ExcludedRecipient,
     /// No recipient is tracked, the first since they have opted out.
     OptedOut,
+    /// It came in by an inbound listener: nothing in it is ours to read or remove.
+    Inbound,
 }
 
 /// Scheme of the links that we write.

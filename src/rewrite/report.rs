@@ -68,6 +68,8 @@ pub enum SkipReason {
     OpenTrackingOff,
     NoHtml,
     NoSafePlace,
+    // Of the listener; here, since reports are kept by the places of these names.
+    Inbound,
 }
 
 impl fmt::Display for SkipReason {
@@ -89,6 +91,7 @@ impl From<OffReason> for SkipReason {
             OffReason::NoCertificate => Self::NoCertificate,
             OffReason::ExcludedRecipient => Self::ExcludedRecipient,
             OffReason::OptedOut => Self::OptedOut,
+            OffReason::Inbound => Self::Inbound,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
 use crate::keys::{DkimKeys, TokenRing};
-use crate::mail::DomainName;
+use crate::mail::{DomainName, Role};
 use crate::meters::Meters;
 use crate::ops;
 use crate::outbound::{self, Delivery, Smarthost, Style, TlsMode};
@@ -93,7 +93,8 @@ pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
 /// What the dashboard has to know; `listening` are the addresses of the listeners for mail, in their order.
 pub fn dashboard(config: &Config, listening: &[SocketAddr]) -> dashboard::Setup {
     let is_plain = |listener: &config::Listener| {
-        listener.tls == config::ListenerTls::None && listener.auth != config::ListenerAuth::Required
+        listener.role == Role::Submission
+            && listener.tls == config::ListenerTls::None && listener.auth != config::ListenerAuth::Required
     };
     let mut listeners = config.smtp.listeners.iter().zip(listening);
     dashboard::Setup {
@@ -223,6 +224,7 @@ pub fn terms(config: &Config, listener: &config::Listener, tls: Option<&Arc<Serv
         trusted_networks: if everybody_authenticates { Vec::new() } else { listener.trusted_networks.clone() },
         proxies: listener.proxy_protocol.clone(),
         encryption,
+        role: listener.role,
     }
 }
 

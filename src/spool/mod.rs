@@ -55,7 +55,7 @@ pub use read::{Batch, Stored};
 pub use recover::fuzz_recover;
 
 use crate::event::Hit;
-use crate::mail::{Envelope, Outcome, QueueId, Status};
+use crate::mail::{Envelope, Outcome, QueueId, Role, Status};
 use bytes::Bytes;
 use queue::{Item, Want};
 use record::{Effect, Encoded};
@@ -148,6 +148,9 @@ pub struct MessageHead {
     /// Bytes of the body as it was appended.
     pub size: u64,
     pub tags: Vec<(Box<str>, Box<str>)>,
+    /// Of the listener that took it. In the log a flag of the record says so; the store does not keep it.
+    #[serde(skip)]
+    pub role: Role,
 }
 
 /// An unsettled message.

@@ -9,7 +9,7 @@
 
 use super::{AppendError, Entry, MessageHead};
 use crate::event::Hit;
-use crate::mail::{Outcome, QueueId};
+use crate::mail::{Outcome, QueueId, Role};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,6 +44,10 @@ pub(super) const AGAIN: u8 = 1;
 
 /// Set on a copy whose original had a damaged body. Such a body is not torn, wherever it lies.
 const DAMAGED: u8 = 2;
+
+/// Set on a message that came in by an inbound listener. A version that does not know it takes the message for one of
+/// no sender domain, which its head has none of.
+const INBOUND: u8 = 4;
 
 /// What a header's CRC covers beside the header: where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +184,8 @@ impl Effect {
         let id = QueueId::from_bytes(header.id);
         Ok(match header.kind {
             kind::MESSAGE => {
-                let (head, newest): (MessageHead, Option<Vec<Outcome>>) = from_postcard(head)?;
+                let (mut head, newest): (MessageHead, Option<Vec<Outcome>>) = from_postcard(head)?;
+                head.role = if header.flags & INBOUND == 0 { Role::Submission } else { Role::Inbound };
                 Self::Message { id, head: Arc::new(head), newest }
             }
             kind::OUTCOMES => Self::Outcomes { id, outcomes: from_postcard(head)? },
@@ -263,7 +268,8 @@ impl Encoded {
     /// if it is damaged.
     pub fn again(effect: Effect, body: Vec<Bytes>, body_crc: u32, damaged: bool) -> Result<Self, AppendError> {
         let flags = if damaged { AGAIN | DAMAGED } else { AGAIN };
-        Ok(Self { flags, ..Self::of(effect, body, Some(body_crc))? })
+        let made = Self::of(effect, body, Some(body_crc))?;
+        Ok(Self { flags: flags | made.flags, ..made })
     }
 
     fn of(effect: Effect, body: Vec<Bytes>, body_crc: Option<u32>) -> Result<Self, AppendError> {
@@ -275,8 +281,9 @@ impl Encoded {
             Effect::Message { id, .. } | Effect::Outcomes { id, .. } => *id.as_bytes(),
             Effect::Setting { .. } | Effect::Settings(_) | Effect::Hits(_) | Effect::Unknown => [0; 16],
         };
+        let is_inbound = matches!(&effect, Effect::Message { head, .. } if head.role == Role::Inbound);
         Ok(Self {
-            flags: 0,
+            flags: if is_inbound { INBOUND } else { 0 },
             kind: effect.kind(),
             id,
             head_crc: crc32fast::hash(&head),
@@ -342,6 +349,38 @@ mod tests {
             let mut wrong = bytes;
             wrong[at] ^= 0x10;
             assert_eq!(Header::decode(&wrong, SEAL, 8192), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_before_roles_was_submitted() {
+        let head = crate::spool::MessageHead {
+            envelope: crate::mail::Envelope {
+                sender: None,
+                recipients: Vec::new(),
+                body: crate::mail::Body::SevenBit,
+                smtputf8: false,
+                ret: None,
+                envid: None,
+            },
+            accepted_at: 1,
+            from_domain: None,
+            from: "".into(),
+            subject: "".into(),
+            message_id: "".into(),
+            size: 0,
+            tags: Vec::new(),
+            role: Role::Inbound,
+        };
+        // Bytes as they were written before there were roles.
+        let old = [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let made = Encoded::new(Entry::Message { id: QueueId::from_bytes([1; 16]), head: head.into(), body: Vec::new() });
+        let made = made.unwrap();
+        assert_eq!(made.head, old, "the layout of a head stays");
+        for (flags, role) in [(made.flags, Role::Inbound), (0, Role::Submission), (AGAIN, Role::Submission)] {
+            let header = Header { flags, ..made.header(0) };
+            let Ok(Effect::Message { head, .. }) = Effect::decode(&header, &old) else { panic!("it is a message") };
+            assert_eq!(head.role, role);
         }
     }
 

@@ -6,7 +6,7 @@ use super::disk::{Faults, Op};
 use super::segment::{self, DATA, Start, VERSION};
 use super::*;
 use crate::event::HitKind;
-use crate::mail::{Address, Body, Recipient, Status};
+use crate::mail::{Address, Body, Recipient, Role, Status};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,6 +46,7 @@ fn head(n: u64, recipients: u16) -> Arc<MessageHead> {
         message_id: "<1@example.com>".into(),
         size: body(n).len() as u64,
         tags: vec![("kind".into(), "test".into())],
+        role: if n % 3 == 1 { Role::Inbound } else { Role::Submission },
     })
 }
 
@@ -363,6 +364,7 @@ fn compaction_keeps_what_is_live() {
             let found: Vec<_> = recovered.messages.iter().map(|m| m.id).collect();
             assert_eq!(found, live.iter().copied().map(id).collect::<Vec<_>>());
             assert!(recovered.messages.iter().all(|m| statuses(m) == [Status::Queued, deferred]));
+            assert!(recovered.messages.iter().zip(&live).all(|(m, n)| m.head == head(*n, 2)), "roles and all");
             let settings: Vec<_> = kept.iter().map(|(k, v)| (k.as_str(), v.as_bytes())).collect();
             assert_eq!(recovered.settings.iter().map(|(k, v)| (&**k, &v[..])).collect::<Vec<_>>(), settings);
             assert!(live.iter().all(|n| log.body(&id(*n)).unwrap() == body(*n)));

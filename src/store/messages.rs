@@ -258,6 +258,7 @@ mod tests {
             message_id: "x@example.com".into(),
             size: 9,
             tags: Vec::new(),
+            role: crate::mail::Role::Submission,
         };
         let state = RecipientRow { status: Status::Bounced, reply: "550 no".into(), at: 4, delay: None };
         MessageRow { head: Arc::new(head), recipients: vec![state; recipients], report: Some(vec![7; report]) }

@@ -47,7 +47,7 @@ in_flow_delay = 0
 
 MASTER = """127.0.0.1:{port} inet n - n - - smtpd
 pickup   unix n - n 60 1 pickup
-cleanup  unix n - n - 0 cleanup
+{pickup}cleanup  unix n - n - 0 cleanup
 qmgr     unix n - n 300 1 qmgr
 tlsmgr   unix - - n 1000? 1 tlsmgr
 rewrite  unix - - n - - trivial-rewrite
@@ -70,9 +70,10 @@ postlog  unix-dgram n - n - 1 postlogd
 
 class Postfix:
     """`domain` is the one that it has mailboxes for: those of `users`, or everyone's in one mailbox, `all`.
-    `more` is added to main.cf, `services` to master.cf."""
+    `more` is added to main.cf, `services` to master.cf, `pickup` to its entry of that name."""
 
-    def __init__(self, folder, port, hostname, domain, users=None, relayhost="", routes="", more="", services=""):
+    def __init__(self, folder, port, hostname, domain, users=None, relayhost="", routes="", more="", services="",
+                 pickup=""):
         if os.geteuid():
             raise AssertionError("only root can start a Postfix")
         self.folder, self.port, self.config = pathlib.Path(folder), port, pathlib.Path(folder) / "etc"
@@ -91,7 +92,7 @@ class Postfix:
             owner=OWNER, transport="smtp" if relayhost else "error:5.4.4 there is no way out of this machine",
         )
         (self.config / "main.cf").write_text(text + more)
-        (self.config / "master.cf").write_text(MASTER.format(port=port) + services)
+        (self.config / "master.cf").write_text(MASTER.format(port=port, pickup=pickup) + services)
         self.log = self.folder / "mail.log"
         ended = run("postfix", "-c", self.config, "start", env=environment())
         if ended.returncode:

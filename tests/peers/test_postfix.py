@@ -3,12 +3,12 @@
 import email
 import email.policy
 import pathlib
+import smtplib
 import unittest
 
-from postfix import Postfix
-from relay import Relay
+from around import Around
 from route import Route
-from support import SENDER, check, fixture, folder, free_ports, named, received, until
+from support import SENDER, check, fixture, folder, named, received, until
 
 
 class PostfixOnBothSides(unittest.TestCase):
@@ -148,37 +148,48 @@ FROM_SENDMAIL = ("mail.shop.example.com", None)
 
 
 class PostfixAroundTheRelay(unittest.TestCase):
-    """One Postfix on both sides, by `content_filter`, as the README has it."""
+    """One Postfix on both sides: what leaves goes through trackpost, as the README has it."""
 
-    BACK = """127.0.0.1:{port} inet n - n - - smtpd
-  -o content_filter=
-  -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_address_mappings,no_milters
-"""
+    ALIASES = "all@example.net ada@example.net, grace@example.net\n"
+
+    def around(self, **options):
+        return self.enterContext(Around(("ada", "grace", "archive"), **options))
 
     def test_newsletter_arrives_tracked_once(self):
         place = pathlib.Path(self.enterContext(folder()))
-        port, back = free_ports(2)
-        relay = Relay(place / "relay", back)
-        self.addCleanup(relay.stop)
-        relay.track()
-        (place / "aliases").write_text("all@example.net ada@example.net, grace@example.net\n")
-        more = (
-            f"content_filter = smtp:[127.0.0.1]:{relay.ports[0]}\n"
-            f"virtual_alias_maps = texthash:{place}/aliases\nalways_bcc = archive@example.net\n"
-        )
-        postfix = Postfix(
-            place / "postfix", port, "mail.example.net", "example.net", ("ada", "grace", "archive"), more=more,
-            services=self.BACK.format(port=back),
-        )
-        self.addCleanup(postfix.stop)
+        (place / "aliases").write_text(self.ALIASES)
+        around = self.around(more=f"virtual_alias_maps = texthash:{place}/aliases\nalways_bcc = archive@example.net\n")
         original = fixture("newsletter")
-        postfix.sendmail(original, ["all@example.net"], sender=SENDER)
+        around.postfix.sendmail(original, ["all@example.net"], sender=SENDER)
         whose = set()
         for user in ("ada", "grace", "archive"):
-            copy = postfix.wait_for(user)
-            report = check(original, copy.message, relay.web)
-            self.assertEqual((report["violations"], len(report["links"])), ([], 21))
-            whose |= {link["recipient"] for link in report["links"]}
+            whose |= {link["recipient"] for link in self.tracked(around, original, user)}
         self.assertEqual(len(whose), 3)
-        until("the queues to be empty", lambda: not postfix.queue() + relay.json("queue", "list")["messages"])
-        self.assertEqual([postfix.delivered(user) for user in ("ada", "grace", "archive")], [1, 1, 1])
+        until("the queues to be empty", lambda: not around.waiting())
+        self.assertEqual([around.postfix.delivered(user) for user in ("ada", "grace", "archive")], [1, 1, 1])
+
+    def tracked(self, around, original, user):
+        copy = around.postfix.wait_for(user)
+        report = check(original, copy.message, around.relay.web)
+        self.assertEqual((report["violations"], len(report["links"])), ([], 21))
+        return report["links"]
+
+    def test_submission_is_tracked_and_a_stranger_who_writes_our_domain_is_not(self):
+        original = fixture("newsletter")
+        for both in (False, True):
+            with self.subTest(both=both):
+                around = self.around(both=both)
+                send(around.submission, original, "ada")
+                self.tracked(around, original, "ada")
+                send(around.port, original, "grace")
+                copy = around.postfix.wait_for("grace")
+                self.assertTrue(copy.message.endswith(original), "not an octet of it is changed")
+                by = [name for name, _ in received(copy.message)]
+                back = ["mail.example.net", "relay.example.net", "mail.example.net"]
+                self.assertEqual(by, back if both else back[:1])
+                until("the queues to be empty", lambda: not around.waiting())
+
+
+def send(port, message, user):
+    with smtplib.SMTP("127.0.0.1", port, "stranger.example.org") as client:
+        client.sendmail("stranger@example.org", [f"{user}@example.net"], message)

@@ -19,6 +19,7 @@ mod excluded_recipients;
 mod files_are_their_owners_alone;
 mod health;
 mod hits_are_classified;
+mod inbound_mail_is_relayed_as_it_came;
 mod kill_list;
 mod large_messages;
 mod loops_are_refused;

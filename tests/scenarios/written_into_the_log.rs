@@ -38,6 +38,7 @@ fn deferred(log: &Log, n: u8, delay: bool, told: bool) -> QueueId {
         message_id: "".into(),
         size: body.len() as u64,
         tags: Vec::new(),
+        role: trackpost::mail::Role::Submission,
     };
     log.append(Entry::Message { id, head: Arc::new(head), body: vec![body] }).wait().unwrap();
     let status = Status::Deferred { attempts: 5, next: now(), age: 4 * HOUR - 1, told };

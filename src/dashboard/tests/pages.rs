@@ -58,6 +58,7 @@ impl Place {
             message_id: EVIL.into(),
             size: 5,
             tags: Vec::new(),
+            role: crate::mail::Role::Submission,
         };
         self.ops.queue.insert(id, Arc::new(head), None);
         id
