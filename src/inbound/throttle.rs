@@ -1,7 +1,8 @@
 //! What slows down guessing of passwords: failures per client address, and all failures together.
 //!
-//! Never by user name: every user is `resend`. A client whose password was right lately is not held up by the failures
-//! of others, so an attack from many addresses does not shut out those who send mail. The clock is an argument.
+//! Never by user name: every user is `resend`. It is asked about wrong passwords alone, so an attack shuts out nobody who
+//! has the right one; and a client whose password was right lately is not held up by the failures of others when it
+//! mistypes. The clock is an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,8 +43,8 @@ struct Client {
 }
 
 impl Throttle {
-    /// How long the next attempt of this client has to wait; `None` when it is to come back later. Attempts of one
-    /// client wait one behind the other, on however many connections they come.
+    /// How long the answer to a wrong password of this client has to wait; `None` when it is to come back later. Those of
+    /// one client wait one behind the other, on however many connections they come.
     pub fn admit(&mut self, client: IpAddr, now: Duration) -> Option<Duration> {
         let known = self.clients.get(&client);
         let is_good = known.and_then(|c| c.good_at).is_some_and(|at| now < at + GOOD);

@@ -15,7 +15,23 @@ enum Wire {
 impl Client {
     /// Connects and says nothing.
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).expect("the relay takes connections");
+        Self::over(TcpStream::connect(to).expect("the relay takes connections"))
+    }
+
+    /// From an address of its own, one of 127.0.0.0/8, past the banner and EHLO.
+    pub fn greeted_from(address: [u8; 4], to: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind((address, 0).into())?;
+            socket.connect(to).await?.into_std()
+        });
+        let stream = stream.expect("the relay takes connections");
+        stream.set_nonblocking(false).unwrap();
+        Self::over(stream).greet()
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -46,12 +62,15 @@ impl Client {
 
     /// Connects, and is past the banner and EHLO.
     pub fn greeted(to: SocketAddr) -> Self {
-        let mut client = Self::connect(to);
-        let banner = client.reply();
+        Self::connect(to).greet()
+    }
+
+    fn greet(mut self) -> Self {
+        let banner = self.reply();
         assert!(banner.starts_with("220 "), "banner: {banner}");
-        let offer = client.ask("EHLO app.example.com");
+        let offer = self.ask("EHLO app.example.com");
         assert!(offer.contains("PIPELINING"), "EHLO: {offer}");
-        client
+        self
     }
 
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {

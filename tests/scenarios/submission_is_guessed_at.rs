@@ -1,7 +1,7 @@
 //! Passwords that are guessed: one answer for all of them, fewer and fewer tries, and no harm to others.
 
 use super::submission::plain_response;
-use crate::common::{Client, Setup, Smarthost, plain};
+use crate::common::{Client, Setup, Smarthost, plain, until};
 use std::time::Instant;
 
 #[test]
@@ -40,4 +40,25 @@ fn wrong_passwords_and_unknown_users_are_answered_alike() {
     client.expect("*", "501 5.7.0 ");
     client.expect("AUTH CRAM-MD5", "504 5.5.4 ");
     client.send("a@example.com", &["b@example.net"], &plain("example.com", "trusted-anyway"));
+}
+
+#[test]
+fn eight_hundred_failures_from_elsewhere_do_not_hold_up_the_right_key() {
+    let smarthost = Smarthost::start();
+    let relay = Setup::new(smarthost.address).with("listener.auth", "\"required\"").start();
+    let key = relay.ok(&["key", "create", "--name", "app"]).trim().to_owned();
+    let wrong = format!("AUTH PLAIN {}\r\n", plain_response("re_wrong"));
+    let from = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Client::greeted_from([127, 1, high, low], relay.smtp())
+    };
+    let mut guessers: Vec<_> = (1..=400).map(from).collect();
+    guessers.iter_mut().for_each(|client| client.write(format!("{wrong}{wrong}")));
+    until("failures", || (relay.logged("authentication failed").len() >= 400).then_some(()));
+    // The pause is longer now than anybody waits.
+    from(401).expect(wrong.trim_end(), "454 4.7.0 ");
+    let mut client = from(402);
+    client.expect(&format!("AUTH PLAIN {}", plain_response(&key)), "235 2.7.0 ");
+    client.send("a@example.com", &["b@example.net"], &plain("example.com", "not-held-up"));
+    smarthost.wait_for_text("not-held-up");
 }
