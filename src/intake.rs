@@ -5,10 +5,13 @@
 //! never keeps it from being accepted.
 
 use crate::clock;
-use crate::mail::{DomainName, Enhanced, Envelope, Protocol, QueueId, Reply, Role, Trace, received_header, rfc5322_date};
+use crate::mail::{
+    Address, DomainName, Enhanced, Envelope, Protocol, QueueId, Reply, Role, Trace, received_header, rfc5322_date,
+};
 use crate::mime::header_facts;
+use crate::mime::originators::{Doubt, originators};
 use crate::queue::{HOT_MESSAGE, Queue};
-use crate::settings::Settings;
+use crate::settings::{ApiKey, Settings, Snapshot};
 use crate::spool::{AppendError, Entry, Log, MessageHead};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -50,6 +53,18 @@ pub struct Origin<'a> {
     pub login: Option<&'a Login>,
     /// Of the listener.
     pub role: Role,
+    /// Of the listener.
+    pub mail_from: MailFrom,
+}
+
+/// What MAIL FROM may name where the client's key is tied to domains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MailFrom {
+    /// A domain of the key, one below it, or nobody.
+    #[default]
+    Own,
+    /// Anybody: the client is a forwarder, whose return paths are its own.
+    Any,
 }
 
 /// The API key by which a client may send.
@@ -67,6 +82,12 @@ pub enum Refusal {
     UnknownDomain,
     /// The From header names another domain than those that the key is tied to.
     OtherDomain(Vec<DomainName>),
+    /// Sender or one of its like does.
+    OtherSender(Vec<DomainName>),
+    /// MAIL FROM does.
+    OtherReturnPath(Vec<DomainName>),
+    /// A tied key, and a header that readers could take in two ways.
+    Unclear(Doubt),
     /// The key was revoked after the client authenticated.
     KeyRevoked,
     QueueFull,
@@ -97,9 +118,8 @@ impl Intake {
         let settings = self.settings.snapshot();
         if let Some(login) = origin.login {
             let Some(key) = settings.api_keys.get(&login.key) else { return Err(Refusal::KeyRevoked) };
-            let own = facts.from_domain.as_ref().filter(|_| !facts.from_others);
-            if !key.sends_for(own, own.and_then(|name| settings.domains.get(name))) {
-                return Err(Refusal::OtherDomain(key.domains.iter().map(|tie| tie.name.clone()).collect()));
+            if !key.domains.is_empty() {
+                speaks_for_its_own(key, &settings, &bytes, envelope.sender.as_ref(), origin.mail_from)?;
             }
         }
         let inbound = origin.role == Role::Inbound;
@@ -218,6 +238,29 @@ impl Intake {
     }
 }
 
+/// Whether a message of a tied key is from the key's domains alone, whoever reads it.
+fn speaks_for_its_own(
+    key: &ApiKey,
+    settings: &Snapshot,
+    message: &[u8],
+    sender: Option<&Address>,
+    mail_from: MailFrom,
+) -> Result<(), Refusal> {
+    let tied_to = || key.domains.iter().map(|tie| tie.name.clone()).collect();
+    let own = |name: &DomainName| key.sends_for(Some(name), settings.domains.get(name));
+    let own_or_below = |name: &DomainName| key.domains.iter().any(|tie| name.is_within(&tie.name) && own(&tie.name));
+    let named = originators(message).map_err(Refusal::Unclear)?;
+    if !named.from.iter().all(own) {
+        return Err(Refusal::OtherDomain(tied_to()));
+    }
+    if !named.senders.iter().all(own_or_below) {
+        return Err(Refusal::OtherSender(tied_to()));
+    }
+    let Some(sender) = sender.filter(|_| mail_from == MailFrom::Own) else { return Ok(()) };
+    let domain = sender.domain().and_then(|domain| DomainName::parse(domain).ok());
+    if domain.is_some_and(|domain| own_or_below(&domain)) { Ok(()) } else { Err(Refusal::OtherReturnPath(tied_to())) }
+}
+
 struct Sender<'a>(&'a MessageHead);
 
 impl std::fmt::Display for Sender<'_> {
@@ -248,19 +291,15 @@ impl Refusal {
                 Reply::new(550, Enhanced(5, 7, 1), "The domain of the From header is not set up here")
             }
             Self::OtherDomain(domains) => {
-                // A reply is one line, however many there are.
-                let named: Vec<_> = domains.iter().take(3).map(DomainName::as_str).collect();
-                let more = if domains.len() > 3 { " and others" } else { "" };
-                let names = format!("{}{more}", named.join(", "));
-                Reply::with_text(
-                    550,
-                    Enhanced(5, 7, 1),
-                    format!(
-                        "This API key may send mail from {names} alone; the From header names another domain, or one \
-                         that was set up anew"
-                    ),
-                )
+                not_own(domains, "the From header names another domain, or one that was set up anew")
             }
+            Self::OtherSender(domains) => not_own(domains, "Sender, or a Resent field, names another domain"),
+            Self::OtherReturnPath(domains) => not_own(domains, "MAIL FROM names another domain"),
+            Self::Unclear(doubt) => Reply::with_text(
+                550,
+                Enhanced(5, 7, 1),
+                format!("This API key is for certain domains, and it cannot be told whose message this is: {doubt}"),
+            ),
             Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),
             Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
             Self::DiskFull => Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage, try again later"),
@@ -268,4 +307,12 @@ impl Refusal {
             Self::ShuttingDown => Reply::new(421, Enhanced(4, 3, 2), "Shutting down, try again later"),
         }
     }
+}
+
+fn not_own(domains: &[DomainName], why: &str) -> Reply {
+    // A reply is one line, however many there are.
+    let named: Vec<_> = domains.iter().take(3).map(DomainName::as_str).collect();
+    let more = if domains.len() > 3 { " and others" } else { "" };
+    let text = format!("This API key may send mail from {}{more} alone; {why}", named.join(", "));
+    Reply::with_text(550, Enhanced(5, 7, 1), text)
 }

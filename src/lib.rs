@@ -68,7 +68,7 @@
 //! | --- | --- |
 //! | [`mail`] | the words: address, envelope, reply, outcome, queue id |
 //! | [`smtp`] | the server's side of the protocol, without IO |
-//! | [`mime`] | where something stands in a message: headers, parts, transfer encodings, charsets; 8-bit to 7-bit |
+//! | [`mime`] | where something stands in a message: headers, parts, transfer encodings, charsets; whose mail it says it is; 8-bit to 7-bit |
 //! | [`token`] | what a link says, and the MAC over it |
 //! | [`domain`], [`event`], [`retry`] | a sender domain's rules; machine or human; when to try again |
 //! | [`privacy`] | who has opted out of tracking, as keyed hashes |

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::domain::Demand;
-use crate::intake::{Intake, Origin};
+use crate::intake::{Intake, MailFrom, Origin};
 use crate::mail::{Address, Body, Envelope, Protocol, Role};
 use crate::ops::{self, MessageView, OpError, Ops};
 use crate::settings::Snapshot;
@@ -35,7 +35,14 @@ pub async fn send(ops: &Ops, intake: &Intake, to: &str, from: Option<&str>) -> R
         envid: None,
     };
     let protocol = Protocol { extended: true, tls: false, authenticated: false, utf8: smtputf8 };
-    let origin = Origin { helo: &intake.hostname, client: Ipv4Addr::LOCALHOST.into(), protocol, login: None, role: Role::Submission };
+    let origin = Origin {
+        helo: &intake.hostname,
+        client: Ipv4Addr::LOCALHOST.into(),
+        protocol,
+        login: None,
+        role: Role::Submission,
+        mail_from: MailFrom::Own,
+    };
     let accepted = intake.accept(envelope, bytes, origin).await;
     let id = accepted.map_err(|refusal| OpError::Refused(refusal.reply().to_string()))?;
     let deadline = Instant::now() + PATIENCE;

@@ -25,6 +25,7 @@ pub use outgoing::{
 pub use records::{Events, Log, LogFormat, Webhooks};
 pub use smtp::{
     BareNewline, CertificateFiles, LARGE_POOL, Listener, ListenerAuth, ListenerTls, MAX_RECIPIENTS, Smtp, SmtpTimeouts,
+    TiedMailFrom,
 };
 pub use value::Secret;
 pub use web::{Acme, Api, Dns, LinkScheme, Tracking, TrackingTls};

@@ -38,6 +38,7 @@ pub struct Listener {
     pub role: Role,
     pub tls: ListenerTls,
     pub auth: ListenerAuth,
+    pub tied_mail_from: TiedMailFrom,
     /// Clients that may send without AUTH.
     pub trusted_networks: Vec<IpNet>,
     pub bare_newline: BareNewline,
@@ -57,6 +58,13 @@ pub enum ListenerAuth {
     None,
     Optional,
     Required,
+}
+
+/// What MAIL FROM may name where a client's key is tied to domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TiedMailFrom {
+    Own,
+    Any,
 }
 
 /// What becomes of a bare CR or LF in DATA.
@@ -136,12 +144,14 @@ fn read_listener(l: &mut Section<'_>, bound: &mut Bound, no_certificate: bool) -
     let tls = [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
     let auth =
         [("none", ListenerAuth::None), ("optional", ListenerAuth::Optional), ("required", ListenerAuth::Required)];
+    let mail_from = [("own", TiedMailFrom::Own), ("any", TiedMailFrom::Any)];
     let newline = [("reject", BareNewline::Reject), ("normalize", BareNewline::Normalize)];
     let listener = Listener {
         address: l.value("address", socket_address, SocketAddr::from(([127, 0, 0, 1], 2525))),
         role: l.value("role", one_of(&role), Role::Submission),
         tls: l.value("tls", one_of(&tls), ListenerTls::None),
         auth: l.value("auth", one_of(&auth), ListenerAuth::None),
+        tied_mail_from: l.value("tied_mail_from", one_of(&mail_from), TiedMailFrom::Own),
         trusted_networks: l.list("trusted_networks", network, loopback()),
         bare_newline: l.value("bare_newline", one_of(&newline), BareNewline::Reject),
         proxy_protocol: read_balancers(l),

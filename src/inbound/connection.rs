@@ -124,6 +124,7 @@ impl Connection<'_> {
                         protocol: self.session.protocol(),
                         login: self.login.as_ref(),
                         role: self.terms.role,
+                        mail_from: self.terms.mail_from,
                     };
                     let reply = match self.inbound.intake.accept(envelope, bytes, origin).await {
                         Ok(id) => Reply::with_text(250, Enhanced(2, 0, 0), format!("Ok: queued as {id}")),

@@ -11,7 +11,7 @@ mod throttle;
 
 pub use memory::Memory;
 
-use crate::intake::Intake;
+use crate::intake::{Intake, MailFrom};
 use crate::mail::{Enhanced, Reply, Role};
 use crate::proxy_header::{self, Claim};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
@@ -46,6 +46,7 @@ pub struct Terms {
     pub proxies: Vec<IpNet>,
     pub encryption: Encryption,
     pub role: Role,
+    pub mail_from: MailFrom,
 }
 
 /// When TLS begins.

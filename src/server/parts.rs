@@ -94,7 +94,8 @@ pub fn api_tls(config: &Config) -> Result<Option<Arc<ServerTls>>, StartError> {
 pub fn dashboard(config: &Config, listening: &[SocketAddr]) -> dashboard::Setup {
     let is_plain = |listener: &config::Listener| {
         listener.role == Role::Submission
-            && listener.tls == config::ListenerTls::None && listener.auth != config::ListenerAuth::Required
+            && listener.tls == config::ListenerTls::None
+            && listener.auth != config::ListenerAuth::Required
     };
     let mut listeners = config.smtp.listeners.iter().zip(listening);
     dashboard::Setup {
@@ -225,6 +226,10 @@ pub fn terms(config: &Config, listener: &config::Listener, tls: Option<&Arc<Serv
         proxies: listener.proxy_protocol.clone(),
         encryption,
         role: listener.role,
+        mail_from: match listener.tied_mail_from {
+            config::TiedMailFrom::Own => intake::MailFrom::Own,
+            config::TiedMailFrom::Any => intake::MailFrom::Any,
+        },
     }
 }
 

@@ -374,7 +374,8 @@ mod tests {
         };
         // Bytes as they were written before there were roles.
         let old = [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        let made = Encoded::new(Entry::Message { id: QueueId::from_bytes([1; 16]), head: head.into(), body: Vec::new() });
+        let made =
+            Encoded::new(Entry::Message { id: QueueId::from_bytes([1; 16]), head: head.into(), body: Vec::new() });
         let made = made.unwrap();
         assert_eq!(made.head, old, "the layout of a head stays");
         for (flags, role) in [(made.flags, Role::Inbound), (0, Role::Submission), (AGAIN, Role::Submission)] {

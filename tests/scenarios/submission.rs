@@ -113,7 +113,7 @@ fn a_key_tied_to_a_domain_sends_for_it_alone_and_a_revoked_one_not_at_all() {
     client.begin("a@example.com", &["b@example.net"]);
     let two = [b"From: <a@example.org>\r\n", &plain("example.com", "stolen")[..]].concat();
     assert!(client.data(&two).starts_with("550 5.7.1 "));
-    client.send("a@example.org", &["b@example.net"], &plain("example.com", "its-own"));
+    client.send("a@example.com", &["b@example.net"], &plain("example.com", "its-own"));
     smarthost.wait_for_text("its-own");
     let keys = relay.json(&["key", "list"]);
     let id = keys.as_array().unwrap().iter().find(|key| key["name"] == "shop").unwrap()["id"].clone();
@@ -169,4 +169,75 @@ fn a_certificate_is_replaced_while_sessions_go_on() {
     relay.signal(libc::SIGHUP);
     relay.wait_for_log("holds no certificate");
     over_starttls(&relay, &new);
+}
+
+/// Clients with a key tied to example.com, on a listener with one more key.
+fn tied(smarthost: &Smarthost, key: &str, value: &str) -> (Relay, Client) {
+    let setup = Setup::new(smarthost.address).with("listener.auth", "\"required\"").with(key, value);
+    let relay = setup.start();
+    relay.ok(&["domain", "add", "example.com"]);
+    let key = relay.ok(&["key", "create", "--name", "shop", "--domain", "example.com"]).trim().to_owned();
+    let mut client = Client::greeted(relay.smtp());
+    client.expect(&format!("AUTH PLAIN {}", plain_response(&key)), "235 2.7.0 ");
+    (relay, client)
+}
+
+#[test]
+fn a_tied_key_sends_nothing_that_a_reader_takes_for_mail_of_another_domain() {
+    let smarthost = Smarthost::start();
+    let (relay, mut client) = tied(&smarthost, "listener.tls", "\"none\"");
+    for header in [
+        "From: ceo@victim.test\"a@example.com\"(x)",
+        "From: \"a@example.com\" (x), ceo@victim.test",
+        "From: g: \"a@example.com\" (x), ceo@victim.test;",
+        "From: g: a@example.com;",
+        "From: =?utf-8?q?x?= \"a@example.com\" (x), ceo@victim.test",
+        "From: =?utf-8?q?(?= <a@example.com>, =?utf-8?q?)?= <ceo@victim.test>",
+        "From: ceo@example.com(x).victim.test",
+        "From: =?utf-8?q?ceo=40victim.test=2C?= <a@example.com>",
+        "From: A <a@example.com> (=?utf-8?q?ceo=40victim.test?=)",
+        "not a field\r\nFrom: a@example.com",
+        "From ceo@victim.test\r\nFrom: a@example.com",
+        "From\x0b: ceo@victim.test\r\nFrom: a@example.com",
+        "From : ceo@victim.test\r\nFrom: a@example.com",
+        "From: a@example.com\r\n \r\nFrom: ceo@victim.test",
+        "From: a@example.com\r\nX: y\r\n\t \r\nZ: y",
+        "From: a@example.com\r\nSender: ceo@victim.test",
+        "From: a@example.com\r\nResent-From: ceo@victim.test",
+        "From: a@example.com\r\nResent-Sender: ceo@victim.test",
+    ] {
+        client.begin("a@example.com", &["b@example.net"]);
+        let reply = client.data(format!("{header}\r\nSubject: stolen\r\n\r\nx\r\n").as_bytes());
+        assert!(reply.starts_with("550 5.7.1 "), "{header:?}: {reply}");
+    }
+    for sender in ["ceo@victim.test", "ceo@badexample.com", "ceo@com", "postmaster"] {
+        client.begin(sender, &["b@example.net"]);
+        let reply = client.data(&plain("example.com", "stolen"));
+        assert!(reply.starts_with("550 5.7.1 ") && reply.contains("MAIL FROM"), "{sender}: {reply}");
+    }
+    for sender in ["", "bounces+1@mail.example.com", "A@EXAMPLE.com"] {
+        client.send(sender, &["b@example.net"], &plain("example.com", "its-own"));
+    }
+    let header = "From: \"ceo@victim.test via Shop\" <a@example.com>,\r\n =?utf-8?q?J=C3=B6?= <b@example.com>\r\n\
+                  Sender: News <news@mail.example.com>";
+    client.send("a@example.com", &["b@example.net"], format!("{header}\r\nSubject: two\r\n\r\nx\r\n").as_bytes());
+    smarthost.wait_for_text("Subject: two");
+    // Who is not tied writes what they like.
+    let key = relay.ok(&["key", "create", "--name", "all"]).trim().to_owned();
+    let mut client = Client::greeted(relay.smtp());
+    client.expect(&format!("AUTH PLAIN {}", plain_response(&key)), "235 2.7.0 ");
+    let odd = b"From: g: a@example.com, b@example.org;\r\nno field\r\nSubject: odd\r\n\r\nx\r\n";
+    client.send("x@example.org", &["b@example.net"], odd);
+    smarthost.wait_for_text("Subject: odd");
+    assert!(smarthost.messages().iter().all(|message| !message.text().contains("stolen")));
+}
+
+#[test]
+fn a_forwarder_may_write_return_paths_of_its_own_where_the_listener_says_so() {
+    let smarthost = Smarthost::start();
+    let (_relay, mut client) = tied(&smarthost, "listener.tied_mail_from", "\"any\"");
+    client.send("srs0=x=victim.test=ceo@forwarder.test", &["b@example.net"], &plain("example.com", "forwarded"));
+    smarthost.wait_for_text("forwarded");
+    client.begin("srs0=x@forwarder.test", &["b@example.net"]);
+    assert!(client.data(&plain("victim.test", "stolen")).starts_with("550 5.7.1 "));
 }
