@@ -209,8 +209,9 @@ impl Messages {
         self.unwritten.first_key_value().map(|(place, _)| *place)
     }
 
-    /// Hands over what is to be written now: what is ripe, all where `all` says so, and where there is too much the
-    /// older half. Whoever takes it writes it before anything is asked of this again, or has it cleared.
+    /// Hands over what is to be written now: what is ripe or goes with the counts, all where `all` says so, and where
+    /// there is too much the older half. Whoever takes it writes it before anything is asked of this again, or has it
+    /// cleared.
     pub fn take(&mut self, now: u64, all: bool, mut write: impl FnMut(&QueueId, &Unwritten)) {
         let (messages, recipients) = match self.is_full() {
             true => (self.limits.unwritten_messages / 2, self.limits.unwritten_recipients / 2),
@@ -220,7 +221,8 @@ impl Messages {
         let (mut left, mut recipients_left) = (self.unwritten.len(), self.unwritten_recipients);
         for (place, id) in &self.unwritten {
             let Some(Held { known, state: State::Unwritten(unwritten) }) = self.held.get(id) else { continue };
-            if all || left > messages || recipients_left > recipients || unwritten.is_ripe(now) {
+            let too_many = left > messages || recipients_left > recipients;
+            if all || too_many || unwritten.with_counts || unwritten.is_ripe(now) {
                 left -= 1;
                 recipients_left -= known.delivered.len();
                 chosen.push((*place, *id));
