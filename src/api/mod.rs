@@ -36,6 +36,7 @@ use error::{ApiError, Kind};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct Api {
     pub ops: Arc<Ops>,
     meters: Meters,
     limiter: Option<Limiter>,
+    /// Where it listens.
+    address: IpAddr,
     /// Made once.
     description: Bytes,
 }
@@ -113,14 +116,14 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
 }
 
 impl Served {
-    /// `limit` is how many requests a second a key may make; `None`: as many as it likes.
-    pub fn new(ops: Arc<Ops>, meters: Meters, limit: Option<NonZeroU32>) -> Self {
+    /// `limit` is how many requests a second a key may make; `None`: as many as it likes. `address` is where it listens.
+    pub fn new(ops: Arc<Ops>, meters: Meters, limit: Option<NonZeroU32>, address: IpAddr) -> Self {
         let (router, mut openapi) = routes().split_for_parts();
         if limit.is_some() {
             caller::describe_limits(&mut openapi);
         }
         let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
-        let api = Arc::new(Api { ops, meters, limiter: limit.map(Limiter::new), description });
+        let api = Arc::new(Api { ops, meters, limiter: limit.map(Limiter::new), address, description });
         let router = router
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))

@@ -1,7 +1,8 @@
 //! `/metrics`: what the relay measures of itself, for Prometheus.
 //!
-//! On this machine anybody may ask, as long as no proxy brings the request; from elsewhere it takes a key that may do
-//! everything.
+//! On this machine anybody may ask, as long as no proxy brings the request and its host is this machine: a page in a
+//! browser here whose name suddenly leads to this machine (DNS rebinding) names another. From elsewhere it takes a key
+//! that may do everything.
 
 use super::Api;
 use super::caller::Unbound;
@@ -14,6 +15,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The exposition format's own type.
@@ -22,11 +24,12 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Somebody on this machine, or somebody with a key for everything.
 pub struct Watcher;
 
-impl<S: Sync> FromRequestParts<S> for Watcher {
+impl FromRequestParts<Arc<Api>> for Watcher {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        if parts.extensions.get::<Client>().is_some_and(|client| is_local(client, &parts.headers)) {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Api>) -> Result<Self, ApiError> {
+        let is_ours = |client: &Client| is_local(client, &parts.headers) && names_us(&client.host, state.address);
+        if parts.extensions.get::<Client>().is_some_and(is_ours) {
             return Ok(Self);
         }
         Unbound::from_request_parts(parts, state).await.map(|_| Self)
@@ -38,6 +41,16 @@ fn is_local(client: &Client, headers: &HeaderMap) -> bool {
     let is_forwarded =
         |name: &header::HeaderName| name.as_str().starts_with("x-forwarded-") || name == header::FORWARDED;
     client.peer.is_loopback() && !client.from_proxy && !headers.keys().any(is_forwarded)
+}
+
+/// Whether a host is this machine by a name or an address that nobody else can have: no name that DNS answers for.
+/// HTTP/1.0, which browsers do not speak, may name none.
+fn names_us(host: &str, api: IpAddr) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| ip.to_canonical());
+    match address {
+        Ok(address) => address.is_loopback() || address == api,
+        Err(_) => matches!(host, "" | "localhost") || host.ends_with(".localhost"),
+    }
 }
 
 /// Everything in [`crate::meters::ALL`] that there is something to say of.
@@ -91,6 +104,29 @@ fn look(ops: &Ops, page: &mut Page, now: u64) {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn hosts_that_are_this_machine() {
+        let api = "192.0.2.5".parse().unwrap();
+        for (host, want) in [
+            ("localhost", true),
+            ("metrics.localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.8.7", true),
+            ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("192.0.2.5", true),
+            ("", true),
+            ("192.0.2.6", false),
+            ("[2001:db8::1]", false),
+            ("rebind.example", false),
+            ("localhost.example", false),
+            ("notlocalhost", false),
+            ("127.0.0.1.example", false),
+        ] {
+            assert_eq!(names_us(host, api), want, "{host}");
+        }
+    }
 
     #[test]
     fn who_is_on_this_machine() {

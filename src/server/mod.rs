@@ -300,7 +300,12 @@ pub async fn serve_until(
     let stop = accepting.clone();
     fronts.spawn(parts::keep_meters(meters.clone(), accepting.clone()));
     let front = Arc::new(ApiFront {
-        api: api::Served::new(Arc::clone(&ops), meters, NonZeroU32::new(config.api.rate_limit)),
+        api: api::Served::new(
+            Arc::clone(&ops),
+            meters,
+            NonZeroU32::new(config.api.rate_limit),
+            config.api.address.ip().to_canonical(),
+        ),
         dashboard: dashboard::Served::new(Arc::clone(&ops), parts::dashboard(&config, &bound.smtp)),
     });
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
@@ -316,7 +321,7 @@ pub async fn serve_until(
     let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
     let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
     fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));
-    let poster = Poster::new(&config.dns.servers, private, config.webhooks.ca_file.as_deref());
+    let poster = Poster::new(&config.dns.servers, &config.webhooks);
     let webhooks = Arc::new(Webhooks {
         ops: Arc::clone(&ops),
         intake: Arc::clone(&intake),

@@ -7,10 +7,15 @@ use std::net::{SocketAddr, TcpStream};
 
 /// Asks with more lines of header; status, head and body.
 fn ask(address: SocketAddr, lines: &[&str]) -> (u16, String, String) {
+    ask_as("localhost", address, lines)
+}
+
+/// The same, for a host by another name.
+fn ask_as(host: &str, address: SocketAddr, lines: &[&str]) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n").unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -168,4 +173,22 @@ fn who_may_read_them() {
     assert!(status == 200 && !series(&body).is_empty());
     // Not counted with what the API is asked.
     assert!((0..60).all(|_| ask(relay.api(), &[]).0 == 200));
+}
+
+#[test]
+fn a_page_whose_name_leads_here_reads_nothing() {
+    let smarthost = Smarthost::start();
+    let relay = Setup::new(smarthost.address).start();
+    let api = relay.api();
+    let port = api.port();
+    for host in ["rebind.example", "localhost.example", "192.0.2.7", "[2001:db8::1]"] {
+        let (status, _, body) = ask_as(&format!("{host}:{port}"), api, &[]);
+        assert_eq!(status, 401, "{host}: {body}");
+    }
+    for host in ["localhost", "127.0.0.1", "[::1]", "metrics.localhost"] {
+        assert_eq!(ask_as(&format!("{host}:{port}"), api, &[]).0, 200, "{host}");
+    }
+    // With a key, the name does not matter.
+    let key = relay.ok(&["key", "create", "--name", "metrics"]);
+    assert_eq!(ask_as("relay.example.net", api, &[&format!("Authorization: Bearer {}", key.trim())]).0, 200);
 }
