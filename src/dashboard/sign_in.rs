@@ -84,7 +84,7 @@ pub async fn submit(
         KeyLookup::Found(key) => key,
         lookup => {
             tracing::info!(client = %visitor.client.address, "a key that is none was given to the dashboard");
-            if !dashboard.throttle.takes(&visitor.client) {
+            if !dashboard.throttle.takes_wrong(&visitor.client) {
                 let wait = "Too many wrong keys came from your address. Wait a minute, then try again.";
                 return again(StatusCode::TOO_MANY_REQUESTS, wait);
             }
@@ -99,7 +99,11 @@ pub async fn submit(
     if key.permission == Permission::SendingAccess {
         return again(StatusCode::FORBIDDEN, "This key may only send mail. Signing in takes one with full access.");
     }
-    let (cookie, id, csrf) = dashboard.sessions.begin(key.id, visitor.secure, clock::unix_ms());
+    if !dashboard.throttle.takes_right(&visitor.client, key.id) {
+        let wait = "This key has signed in too often from your address. Wait a minute, then try again.";
+        return again(StatusCode::TOO_MANY_REQUESTS, wait);
+    }
+    let (cookie, id, csrf) = dashboard.sessions.begin(&key, visitor.secure, clock::unix_ms());
     tracing::info!(key = %key.id, client = %visitor.client.address, "signed in to the dashboard");
     let signed = Signed { id, csrf, key, by_itself: false };
     let next = match typed.is_empty() {

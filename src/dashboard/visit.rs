@@ -21,7 +21,7 @@ pub struct Visit {
 impl Visit {
     pub fn new(fixture: &Fixture, key: ApiKey) -> Self {
         let served = Served::new(Arc::clone(&fixture.ops), Setup::default());
-        let (_, id, csrf) = served.dashboard.sessions.begin(key.id, false, clock::unix_ms());
+        let (_, id, csrf) = served.dashboard.sessions.begin(&key, false, clock::unix_ms());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let client =
             Client { address, peer: address, from_proxy: false, host: String::new(), forwarded_hosts: Vec::new() };
