@@ -197,6 +197,7 @@ pub fn hit(class: &str, reason: &str) -> String {
         "fast-click" => "less than 2 seconds after delivery".to_owned(),
         "burst" => "one of many clicks at once".to_owned(),
         "many-recipients" => "the same client over many recipients".to_owned(),
+        "flood" => "one address over and over".to_owned(),
         "not-delivered" => "its delivery is not recorded".to_owned(),
         other => other.to_owned(),
     };
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(hit("human", ""), "human");
         assert_eq!(hit("machine", "link-scanner:barracuda"), "machine: a mail filter: barracuda");
         assert_eq!(hit("unknown", "not-delivered"), "unknown: its delivery is not recorded");
-        for word in ["head", "no-agent", "apple-mail-privacy", "fast-click", "burst", "many-recipients"] {
+        for word in ["head", "no-agent", "apple-mail-privacy", "fast-click", "burst", "many-recipients", "flood"] {
             assert!(word.parse::<MachineReason>().is_ok());
             assert!(!hit("machine", word).contains(word), "{word} has no words");
         }

@@ -6,6 +6,7 @@
 
 mod burst;
 mod class;
+mod flood;
 mod life;
 mod machines;
 mod networks;
@@ -15,6 +16,7 @@ mod signature;
 
 pub use burst::{Bursts, HitRef, Verdict};
 pub use class::{Class, FAST_CLICK_MS, UnknownReason, classify};
+pub use flood::Floods;
 pub use life::{Event, EventKind, HitFacts};
 pub use machines::{BUILTIN_MACHINES, MachineList, MachineListError};
 pub use reason::{AgentName, MachineReason, NotAReason};

@@ -26,6 +26,8 @@ pub enum MachineReason {
     Burst,
     /// One of many hits on copies of different recipients at once; see [`super::Bursts`].
     ManyRecipients,
+    /// One of too many hits of one address on one link or pixel; see [`super::Floods`].
+    Flood,
 }
 
 /// The name of an agent: lower-case letters, digits and hyphens.
@@ -49,6 +51,7 @@ impl fmt::Display for MachineReason {
             Self::FastClick => f.write_str("fast-click"),
             Self::Burst => f.write_str("burst"),
             Self::ManyRecipients => f.write_str("many-recipients"),
+            Self::Flood => f.write_str("flood"),
         }
     }
 }
@@ -72,6 +75,7 @@ impl FromStr for MachineReason {
             "fast-click" => Self::FastClick,
             "burst" => Self::Burst,
             "many-recipients" => Self::ManyRecipients,
+            "flood" => Self::Flood,
             _ => return Err(NotAReason(text.to_owned())),
         })
     }
@@ -124,6 +128,7 @@ mod tests {
             "fast-click",
             "burst",
             "many-recipients",
+            "flood",
             "link-scanner:trend-micro",
             "known-agent:curl",
         ] {

@@ -10,7 +10,7 @@ use super::people::People;
 use super::sums::Sums;
 use super::waiting::WaitingRoom;
 use super::{COMMIT_EVERY, REOPEN_FIRST, Recorder};
-use crate::event::{Bursts, Event};
+use crate::event::{Bursts, Event, Floods};
 use crate::spool::{Batch, Cursor, Stored};
 use crate::store::{Begun, Store, StoreError, Write, begun_write, counted_write, cursor_write, message_writes};
 use std::collections::BTreeSet;
@@ -39,6 +39,7 @@ pub(super) struct Fold<'a> {
     pub people: People,
     pub waiting: WaitingRoom,
     pub bursts: Bursts,
+    pub floods: Floods,
     pub sums: Sums,
     /// Counts how often the view was opened.
     pub opening: u64,
@@ -72,6 +73,7 @@ impl<'a> Fold<'a> {
             people: People::new(recorder.limits),
             waiting: WaitingRoom::default(),
             bursts: Bursts::default(),
+            floods: Floods::default(),
             sums: Sums::default(),
             opening: 0,
             begun: Begun::default(),
@@ -145,6 +147,7 @@ impl<'a> Fold<'a> {
         self.people.clear();
         self.waiting = WaitingRoom::default();
         self.bursts = Bursts::default();
+        self.floods = Floods::default();
         self.sums.clear();
         self.deliveries.clear();
         self.writes.clear();

@@ -4,7 +4,7 @@ use super::known::Known;
 use super::messages::Limits;
 use super::records::legible;
 use super::sums::Sums;
-use crate::event::{Class, Hit, HitKind};
+use crate::event::{Class, Hit, HitKind, MachineReason};
 use crate::mail::QueueId;
 use crate::store::{
     Counter, HitEntry, HitRef, MAX_ENTRIES, Scope, Seen, Store, StoreError, Write, forget_seen, seen, seen_by_all,
@@ -82,9 +82,12 @@ impl People {
             tally.delivered = if delivered == 0 { hit.at } else { delivered };
         }
         let mut noted = Noted { class, entry: None };
-        if hit.repeat
-            && let Some(entry) = person.seen.entries.iter_mut().rev().find(|entry| is_repeated(entry, hit))
-        {
+        let is_flood = matches!(noted.class, Class::Machine(MachineReason::Flood));
+        let is_same = |entry: &&mut HitEntry| match is_flood {
+            true => is_of_flood(entry, hit),
+            false => hit.repeat && is_repeated(entry, hit),
+        };
+        if let Some(entry) = person.seen.entries.iter_mut().rev().find(is_same) {
             entry.count = entry.count.saturating_add(hit.count);
             noted.class = entry.class.clone();
         } else if person.seen.entries.len() < MAX_ENTRIES {
@@ -276,6 +279,13 @@ fn link_of(kind: &HitKind) -> Option<u16> {
         HitKind::Open => None,
         HitKind::Click { link, .. } => Some(*link),
     }
+}
+
+/// A flood is one entry, whatever its agents call themselves.
+fn is_of_flood(entry: &HitEntry, hit: &Hit) -> bool {
+    matches!(entry.class, Class::Machine(MachineReason::Flood))
+        && entry.link() == link_of(&hit.kind)
+        && entry.address.is_none_or(|address| address == hit.address)
 }
 
 fn is_repeated(entry: &HitEntry, hit: &Hit) -> bool {

@@ -115,8 +115,8 @@ impl Fold<'_> {
                     self.apply(at, id, outcomes, report.as_deref(), Some(&mut news))?;
                 }
                 Waiting::Hit(hit) => {
-                    let entry = self.hit(Some(&store), &hit, &mut news)?;
-                    times.extend(entry.map(|entry| (hit.at, entry)));
+                    let entries = self.hit(Some(&store), &hit, &mut news)?;
+                    times.extend(entries.into_iter().map(|entry| (hit.at, entry)));
                 }
             }
         }
@@ -229,8 +229,8 @@ impl Fold<'_> {
                 self.waiting.put((hit.id, place, number), Waiting::Hit(hit));
                 continue;
             }
-            let entry = self.hit(store.as_deref(), &hit, &mut news)?;
-            times.extend(entry.map(|entry| (hit.at, entry)));
+            let entries = self.hit(store.as_deref(), &hit, &mut news)?;
+            times.extend(entries.into_iter().map(|entry| (hit.at, entry)));
         }
         time_writes(place, times, &mut self.writes);
         Ok(())
@@ -249,7 +249,22 @@ impl Fold<'_> {
         Ok(())
     }
 
-    fn hit(&mut self, store: Option<&Store>, hit: &Hit, news: &mut News) -> Result<Option<HitRef>, StoreError> {
+    /// Takes a hit, or as much of it as is no flood's, and the rest as such. The entries that were made.
+    fn hit(&mut self, store: Option<&Store>, hit: &Hit, news: &mut News) -> Result<Vec<HitRef>, StoreError> {
+        let mut entries = Vec::new();
+        for (part, is_flood) in self.floods.part(hit) {
+            entries.extend(self.part(store, &part, is_flood, news)?);
+        }
+        Ok(entries)
+    }
+
+    fn part(
+        &mut self,
+        store: Option<&Store>,
+        hit: &Hit,
+        is_flood: bool,
+        news: &mut News,
+    ) -> Result<Option<HitRef>, StoreError> {
         let keeps_traces = self.keeps_traces();
         let known = legible(&hit.id, self.messages.find(&hit.id, store))?;
         // Without a word of its delivery it cannot be judged by the time since.
@@ -260,11 +275,16 @@ impl Fold<'_> {
         let verdict = match (&hit.kind, &class) {
             // An image proxy's opens come from few addresses for many people, and are known for what they are.
             (HitKind::Open, Class::Machine(_)) => None,
+            // More of the same shows nothing new.
+            _ if is_flood => None,
             _ => Some(self.bursts.note(hit, links)),
         };
         let (this, earlier) = verdict.map_or((None, Vec::new()), |verdict| (verdict.this, verdict.earlier));
         if let (Some(reason), false) = (this, matches!(class, Class::Machine(_))) {
             class = Class::Machine(reason);
+        }
+        if is_flood && !matches!(class, Class::Machine(_)) {
+            class = Class::Machine(MachineReason::Flood);
         }
         let to = known.as_ref().and_then(|known| known.head.envelope.recipients.get(usize::from(hit.recipient)));
         let to = to.map(|recipient| recipient.address.clone());

@@ -1,10 +1,11 @@
-//! The same hit within a few seconds is one record with a count. Pure: the clock is an argument.
+//! The same hit within a few seconds is one record with a count, and one link makes so many records at most: beyond
+//! [`MAX_OF_TOKEN`], whoever hits it is counted together. Pure: the clock is an argument.
 
 use crate::event::{Hit, HitKind};
 use crate::mail::QueueId;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Tells first hits from repeats. Times are milliseconds on a clock that does not go back.
 ///
@@ -15,6 +16,8 @@ pub(super) struct Repeats {
     seen: HashMap<Key, Option<Hit>>,
     /// When to forget which key, the soonest first.
     until: VecDeque<(u64, Key)>,
+    /// How many of `seen` are one token's.
+    of_token: HashMap<Token, u16>,
     /// Keys that may have repeats to hand out.
     waiting: Vec<Key>,
     /// Repeats of hits forgotten since.
@@ -22,6 +25,9 @@ pub(super) struct Repeats {
     due: Option<u64>,
     agents: RandomState,
 }
+
+/// What a token names: a link of a copy, or its pixel.
+type Token = (QueueId, u16, Option<u16>);
 
 /// Hits that are one for the reader of an event: the message, recipient and link say what the token says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +46,8 @@ pub(super) const WINDOW_MS: u64 = 5_000;
 /// Repeats are handed out after so long at the latest.
 pub(super) const HOLD_MS: u64 = 500;
 const MAX_SEEN: usize = 32_768;
+/// First hits on one token within the window, by different addresses and agents.
+const MAX_OF_TOKEN: u16 = 64;
 /// Repeats held at once; more are handed out early, since each holds a URL and an agent.
 const MAX_WAITING: usize = 4_096;
 
@@ -49,7 +57,14 @@ impl Repeats {
         while self.until.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest(now);
         }
-        let key = self.key(&hit);
+        let mut key = self.key(&hit);
+        let is_many = self.of_token.get(&key.token()).is_some_and(|count| *count >= MAX_OF_TOKEN);
+        if is_many && !self.seen.contains_key(&key) {
+            key = key.of_anybody();
+            if !self.seen.contains_key(&key) {
+                self.remember(key, now);
+            }
+        }
         match self.seen.get_mut(&key) {
             Some(Some(held)) => {
                 held.count = held.count.saturating_add(hit.count);
@@ -62,11 +77,7 @@ impl Repeats {
                 None
             }
             None => {
-                if self.seen.len() >= MAX_SEEN {
-                    self.forget_oldest(now);
-                }
-                self.seen.insert(key, None);
-                self.until.push_back((now + WINDOW_MS, key));
+                self.remember(key, now);
                 Some(hit)
             }
         }
@@ -92,8 +103,24 @@ impl Repeats {
         self.due = None;
     }
 
+    fn remember(&mut self, key: Key, now: u64) {
+        if self.seen.len() >= MAX_SEEN {
+            self.forget_oldest(now);
+        }
+        self.seen.insert(key, None);
+        self.until.push_back((now + WINDOW_MS, key));
+        let count = self.of_token.entry(key.token()).or_default();
+        *count = count.saturating_add(1);
+    }
+
     fn forget_oldest(&mut self, now: u64) {
         let Some((_, key)) = self.until.pop_front() else { return };
+        if let Some(count) = self.of_token.get_mut(&key.token()) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_token.remove(&key.token());
+            }
+        }
         if let Some(Some(repeats)) = self.seen.remove(&key) {
             self.orphans.push(repeats);
             self.due = Some(now);
@@ -107,6 +134,17 @@ impl Repeats {
         };
         let agent = self.agents.hash_one(&hit.agent);
         Key { id: hit.id, recipient: hit.recipient, link, head: hit.head, address: hit.address, agent }
+    }
+}
+
+impl Key {
+    fn token(&self) -> Token {
+        (self.id, self.recipient, self.link)
+    }
+
+    /// The key of all who hit a token that too many hit.
+    fn of_anybody(self) -> Self {
+        Self { head: false, address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), agent: 0, ..self }
     }
 }
 
@@ -183,8 +221,32 @@ mod tests {
             repeats.take_due(0, &mut out);
         }
         assert_eq!((repeats.seen.len(), repeats.until.len()), (MAX_SEEN, MAX_SEEN));
+        assert_eq!(repeats.of_token.len(), MAX_SEEN);
         repeats.take_all(&mut out);
         assert_eq!(out.len(), MAX_SEEN + 10);
+    }
+
+    #[test]
+    fn one_link_makes_few_records() {
+        let mut repeats = Repeats::default();
+        let mut out = Vec::new();
+        // 100,000 hits in 10 s, each by another agent or from another address.
+        for n in 0..100_000u32 {
+            let now = u64::from(n / 10);
+            let agent = if n % 2 == 0 { format!("agent {n}").into() } else { "agent".into() };
+            let address = if n % 2 == 0 { [192, 0, 2, 1].into() } else { IpAddr::from(n.to_be_bytes()) };
+            out.extend(repeats.admit(Hit { agent, address, ..hit(0, now) }, now));
+            repeats.take_due(now, &mut out);
+        }
+        repeats.take_all(&mut out);
+        assert_eq!(out.iter().map(|hit| hit.count).sum::<u32>(), 100_000);
+        assert!(out.len() < 250, "{} records", out.len());
+        // Another link is another matter.
+        assert!(repeats.admit(hit(1, 10_000), 10_000).is_some());
+        while !repeats.until.is_empty() {
+            repeats.forget_oldest(20_000);
+        }
+        assert!(repeats.of_token.is_empty() && repeats.seen.is_empty());
     }
 
     proptest! {
