@@ -92,12 +92,9 @@ pub async fn list(State(api): State<Arc<Api>>, Full(key): Full, page: Page) -> R
         Range { after: cursor(page.after), before: cursor(page.before), limit: page.limit.unwrap_or(DEFAULT_LIMIT) };
     let (emails, has_more) = aside(&Arc::clone(&api), move || {
         let settings = api.ops.settings.snapshot();
-        // A key that is tied to one domain need not walk past the mail of all others.
-        let only = match &key.domains[..] {
-            [tie] => Some(tie.name.as_str().to_owned()),
-            _ => None,
-        };
-        ops::email_list(&api.ops, range, only.as_deref(), |head| {
+        // A key that is tied to domains need not walk past the mail of all others.
+        let own = ops::domains_of(&settings, &key);
+        ops::email_list(&api.ops, range, own.as_deref(), |head| {
             ops::may_see(&settings, &key, head.from_domain.as_deref(), head.accepted_at)
         })
     })

@@ -2,6 +2,8 @@
 
 use super::events::{Interest, interest};
 use super::mail::{MessageView, listed, stored};
+use super::search::{Among, LOOKS};
+use super::walk::{Span, Walk};
 use super::{OpError, Ops};
 use crate::mail::QueueId;
 use crate::spool::MessageHead;
@@ -25,21 +27,20 @@ pub struct Email {
     pub interest: Interest,
 }
 
-/// Rows of the history that are read at once.
-const STRIDE: usize = 500;
-
-/// Up to `range.limit` messages, of one sender domain where one is given, that `may_see` lets through by their head, the newest first, and whether there are
-/// more. Reads the disk: not for the threads that do IO.
+/// Up to `range.limit` messages of `domains` (`None`: of all) that `may_see` lets through by their head, the newest first,
+/// and whether there are more. One call looks at [`LOOKS`] of the history at most; where that is not enough, the list goes
+/// on behind the last. Reads the disk: not for the threads that do IO.
 pub fn email_list(
     ops: &Ops,
     range: Range,
-    domain: Option<&str>,
+    domains: Option<&[Among]>,
     may_see: impl Fn(&MessageHead) -> bool,
 ) -> Result<(Vec<Email>, bool), OpError> {
     let backwards = range.before.is_none();
     let mut found: BTreeMap<QueueId, MessageView> = BTreeMap::new();
     // What was accepted a moment ago has no row yet.
-    let within = |id: &QueueId| range.after.is_none_or(|after| *id < after) && range.before.is_none_or(|b| *id > b);
+    let span = Span { after: range.after, before: range.before, backwards };
+    let within = |id: &QueueId| span.holds(id);
     for message in ops.queue.page(within, range.limit + 1, backwards, |head| may_see(head)) {
         found.insert(message.id, listed(&message));
     }
@@ -53,29 +54,32 @@ pub fn email_list(
     if history.is_none() && found.is_empty() {
         return Err(OpError::NoHistory);
     }
+    let mut cut = false;
     if let Some(store) = &history {
-        let (mut after, mut before) = (range.after, range.before);
-        let mut rows = 0;
-        while rows <= range.limit {
-            let ids = store::message_ids(store, domain, after, before, STRIDE, backwards)?;
-            let Some(last) = ids.last().copied() else { break };
-            for id in ids {
-                let Some((row, _)) = store::message(store, &id)? else { continue };
-                if may_see(&row.head) {
-                    rows += 1;
-                    // The queue knows best what is still in it; of what has left, the history knows more.
-                    if ops.queue.show(&id).is_none() {
-                        found.insert(id, stored(&id, &row));
-                    }
-                    if rows > range.limit {
-                        break;
-                    }
+        let mut walk = Walk::new(store, domains, span)?;
+        let (mut rows, mut looks) = (0, 0);
+        while rows <= range.limit
+            && let Some(id) = walk.step()?
+        {
+            if let Some((row, _)) = store::message(store, &id)?
+                && may_see(&row.head)
+            {
+                rows += 1;
+                // The queue knows best what is still in it; of what has left, the history knows more.
+                if ops.queue.show(&id).is_none() {
+                    found.insert(id, stored(&id, &row));
                 }
             }
-            (after, before) = if backwards { (Some(last), None) } else { (range.after, Some(last)) };
+            looks += 1;
+            if looks == LOOKS {
+                // What the queue has behind it comes later, in its turn.
+                found.retain(|found, _| !span.behind(id).holds(found));
+                cut = true;
+                break;
+            }
         }
     }
-    let more = found.len() > range.limit;
+    let more = cut || found.len() > range.limit;
     let mut messages: Vec<_> = match backwards {
         true => found.into_values().rev().take(range.limit).collect(),
         false => found.into_values().take(range.limit).collect(),

@@ -5,6 +5,7 @@
 //! who wants more goes on from there.
 
 use super::mail::{listed, stored};
+use super::walk::{Span, Walk};
 use super::{Email, MessageView, OpError, Ops, Range, emails};
 use crate::domain::SenderDomain;
 use crate::mail::QueueId;
@@ -16,8 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages of the history that one call looks at.
 pub const LOOKS: usize = 10_000;
-/// Rows of the history that are read at once.
-const STRIDE: usize = 250;
 /// Messages of the queue that have no row in the history yet, of which so many are looked at.
 const RECENT: usize = 500;
 /// The history may not have all of what is so young. Milliseconds.
@@ -99,46 +98,10 @@ impl Among {
 }
 
 /// An id before all that were made in this millisecond or later.
-fn first_of(at: u64) -> QueueId {
+pub(super) fn first_of(at: u64) -> QueueId {
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&at.to_be_bytes()[2..]);
     QueueId::from_bytes(bytes)
-}
-
-/// Messages that lie before `after` and behind `before`, from the newest on (`backwards`) or from the oldest.
-#[derive(Clone, Copy)]
-struct Span {
-    after: Option<QueueId>,
-    before: Option<QueueId>,
-    backwards: bool,
-}
-
-impl Span {
-    fn holds(&self, id: &QueueId) -> bool {
-        self.after.is_none_or(|after| *id < after) && self.before.is_none_or(|before| *id > before)
-    }
-
-    /// The span behind this message.
-    fn behind(self, id: QueueId) -> Self {
-        match self.backwards {
-            true => Self { after: Some(id), ..self },
-            false => Self { before: Some(id), ..self },
-        }
-    }
-
-    /// The next messages of some sender domains, or of all.
-    fn next(&self, store: &Store, domains: Option<&[Among]>) -> Result<Vec<QueueId>, StoreError> {
-        let ids = |domain, before| store::message_ids(store, domain, self.after, before, STRIDE, self.backwards);
-        let Some(domains) = domains else { return ids(None, self.before) };
-        let mut all = BTreeSet::new();
-        for Among { domain, since } in domains {
-            all.extend(ids(Some(domain), self.before.max(Some(first_of(*since))))?);
-        }
-        Ok(match self.backwards {
-            true => all.into_iter().rev().take(STRIDE).collect(),
-            false => all.into_iter().take(STRIDE).collect(),
-        })
-    }
 }
 
 /// Up to `range.limit` messages that are wanted: with `range.before` those next to it, else the newest. Reads the disk.
@@ -202,25 +165,21 @@ struct Walked {
     stopped: Option<QueueId>,
 }
 
-fn walk(store: &Store, wanted: &Wanted, mut span: Span, limit: usize) -> Result<Walked, StoreError> {
+fn walk(store: &Store, wanted: &Wanted, span: Span, limit: usize) -> Result<Walked, StoreError> {
     let mut rows = Vec::new();
-    let mut looks = 0;
-    loop {
-        let ids = span.next(store, wanted.domains.as_deref())?;
-        let Some(last) = ids.last().copied() else { return Ok(Walked { rows, stopped: None }) };
-        for id in ids {
-            looks += 1;
-            if let Some((row, _)) = store::message(store, &id)?
-                && wanted.takes(&row.head)
-            {
-                rows.push((id, row));
-            }
-            if looks == LOOKS || rows.len() > limit {
-                return Ok(Walked { rows, stopped: Some(id) });
-            }
+    let mut walk = Walk::new(store, wanted.domains.as_deref(), span)?;
+    for looks in 1.. {
+        let Some(id) = walk.step()? else { break };
+        if let Some((row, _)) = store::message(store, &id)?
+            && wanted.takes(&row.head)
+        {
+            rows.push((id, row));
         }
-        span = span.behind(last);
+        if looks == LOOKS || rows.len() > limit {
+            return Ok(Walked { rows, stopped: Some(id) });
+        }
     }
+    Ok(Walked { rows, stopped: None })
 }
 
 /// Up to `limit` messages with this queue id, recipient or Message-ID, older than `after` and of these domains, the newest

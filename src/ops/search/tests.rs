@@ -144,3 +144,55 @@ fn mail_that_the_history_does_not_have_yet_is_found() {
     let none = emails_where(&fixture.ops, &Wanted { subject: "old".into(), ..Wanted::default() }, page(9));
     assert!(matches!(none, Err(OpError::NoHistory)));
 }
+
+#[tokio::test]
+async fn a_key_of_several_domains_reads_their_mail_alone() {
+    let fixture = Fixture::new();
+    // One message of each of its domains, the oldest of all, behind more than one call looks at.
+    let mine = ["one.example", "two.example", "three.example"];
+    kept(&fixture, LOOKS as u64 + 20, |n| (if n < 6 { mine[(n % 3) as usize] } else { "example.com" }, "x".to_owned()));
+    let domains = mine.map(|name| domain(name, 0));
+    let key = key(&domains.iter().collect::<Vec<_>>());
+    let changes = domains.iter().cloned().map(Change::Domain).collect();
+    let made = fixture.ops.settings.change(|_| Ok::<_, OpError>((changes, ()))).await;
+    made.unwrap();
+    let settings = fixture.ops.settings.snapshot();
+    let own = domains_of(&settings, &key);
+    let looked = std::cell::Cell::new(0);
+    let list = |range| {
+        let found = emails::email_list(&fixture.ops, range, own.as_deref(), |_| {
+            looked.set(looked.get() + 1);
+            true
+        });
+        let (emails, more) = found.unwrap();
+        let ids: Vec<QueueId> = emails.iter().map(|email| email.message.id.parse().unwrap()).collect();
+        (ids, more)
+    };
+    assert_eq!(list(page(4)), ((2..6).rev().map(id).collect(), true));
+    assert_eq!(list(Range { after: Some(id(2)), ..page(4) }), (vec![id(1), id(0)], false));
+    assert_eq!(list(Range { before: Some(id(0)), ..page(4) }), ((1..5).rev().map(id).collect(), true));
+    assert_eq!(list(Range { before: Some(id(3)), ..page(4) }), (vec![id(5), id(4)], false));
+    assert!(looked.get() < 40, "{} messages were read", looked.get());
+    let wanted = Wanted { domains: own.clone(), ..Wanted::default() };
+    let found = emails_where(&fixture.ops, &wanted, page(50)).unwrap();
+    assert_eq!((ids(&found), found.stopped), ((0..6).rev().map(id).collect(), None));
+}
+
+#[test]
+fn many_domains_are_merged_in_order() {
+    let fixture = Fixture::new();
+    let names: Vec<&'static str> = (0..40).map(|n| &*format!("d{n}.example").leak()).collect();
+    kept(&fixture, 900, |n| (names[(n * n % 40) as usize], "x".to_owned()));
+    let store = fixture.ops.store.load_full().unwrap();
+    let all: Vec<_> = names.iter().map(|name| Among { domain: (*name).to_owned(), since: 0 }).collect();
+    for backwards in [true, false] {
+        let span = Span { after: Some(id(800)), before: Some(id(99)), backwards };
+        let mut walk = Walk::new(&store, Some(&all), span).unwrap();
+        let found: Vec<_> = std::iter::from_fn(|| walk.step().unwrap()).collect();
+        let mut want: Vec<_> = (100..800).map(id).collect();
+        if backwards {
+            want.reverse();
+        }
+        assert_eq!(found, want);
+    }
+}
