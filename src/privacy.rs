@@ -6,6 +6,7 @@
 
 use crate::mail::{Address, DomainName};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::fmt;
@@ -19,8 +20,15 @@ pub struct PrivacyKey(Hmac<Sha256>);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OptOut([u8; 32]);
 
-/// Opt-outs there may be, so that settings stay small enough for a backup.
-pub const MAX_OPT_OUTS: usize = 250_000;
+/// What is kept of an opt-out beside its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptedOut {
+    /// Milliseconds since 1970.
+    pub created_at: u64,
+    /// The sender domain whose own key has made it, so that a customer can be held to a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<Uuid>,
+}
 
 impl PrivacyKey {
     pub fn new(secret: &[u8; 32]) -> Self {
@@ -76,44 +84,69 @@ impl fmt::Debug for OptOut {
     }
 }
 
-/// All opt-outs, each with the milliseconds since 1970 at which it was given.
+/// All opt-outs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OptOuts(HashMap<OptOut, u64>);
+pub struct OptOuts {
+    all: HashMap<OptOut, OptedOut>,
+    /// How many a domain's own keys have made.
+    of_customers: HashMap<Uuid, usize>,
+}
 
 impl OptOuts {
     /// Whether `address` has opted out of mail of `domain`, or of all. Costs nothing while nobody has, else two HMACs.
     pub fn hold(&self, key: &PrivacyKey, domain: Option<&DomainName>, address: &Address) -> bool {
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return false;
         }
-        let held = |scope| self.0.contains_key(&key.opt_out(scope, address));
+        let held = |scope| self.all.contains_key(&key.opt_out(scope, address));
         held(None) || domain.is_some_and(|domain| held(Some(domain)))
     }
 
     /// When it was given.
     pub fn get(&self, opt_out: &OptOut) -> Option<u64> {
-        self.0.get(opt_out).copied()
+        self.all.get(opt_out).map(|kept| kept.created_at)
     }
 
-    pub fn insert(&mut self, opt_out: OptOut, created_at: u64) {
-        self.0.insert(opt_out, created_at);
+    pub fn insert(&mut self, opt_out: OptOut, kept: OptedOut) {
+        self.remove(&opt_out);
+        self.all.insert(opt_out, kept);
+        if let Some(customer) = kept.customer {
+            *self.of_customers.entry(customer).or_default() += 1;
+        }
     }
 
     pub fn remove(&mut self, opt_out: &OptOut) {
-        self.0.remove(opt_out);
+        if let Some(customer) = self.all.remove(opt_out).and_then(|kept| kept.customer)
+            && let Some(count) = self.of_customers.get_mut(&customer)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_customers.remove(&customer);
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+
+    /// How many the own keys of this domain have made.
+    pub fn of_customer(&self, domain: Uuid) -> usize {
+        self.of_customers.get(&domain).copied().unwrap_or(0)
+    }
+
+    /// How many have been made by keys that are tied to domains.
+    pub fn of_customers(&self) -> usize {
+        self.of_customers.values().sum()
     }
 
     /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (OptOut, u64)> {
-        self.0.iter().map(|(opt_out, at)| (*opt_out, *at))
+    pub fn iter(&self) -> impl Iterator<Item = (OptOut, OptedOut)> {
+        self.all.iter().map(|(opt_out, kept)| (*opt_out, *kept))
     }
 }
 
@@ -167,8 +200,9 @@ mod tests {
         let (shop, other) = (name("shop.example"), name("other.example"));
         let mut all = OptOuts::default();
         assert!(!all.hold(&key, Some(&shop), &address("ada@example.net")));
-        all.insert(key.opt_out(None, &address("ada@example.net")), 1);
-        all.insert(key.opt_out(Some(&shop), &address("grace@example.net")), 2);
+        let at = |created_at| OptedOut { created_at, customer: None };
+        all.insert(key.opt_out(None, &address("ada@example.net")), at(1));
+        all.insert(key.opt_out(Some(&shop), &address("grace@example.net")), at(2));
         for (domain, who, want) in [
             (Some(&shop), "ADA@example.net", true),
             (None, "ada@example.net", true),
@@ -182,5 +216,26 @@ mod tests {
         assert_eq!(all.get(&key.opt_out(Some(&shop), &address("grace@example.net"))), Some(2));
         all.remove(&key.opt_out(None, &address("ada@example.net")));
         assert!(!all.hold(&key, Some(&shop), &address("ada@example.net")));
+    }
+
+    #[test]
+    fn whose_they_are_is_counted() {
+        let key = PrivacyKey::new(&[7; 32]);
+        let hash = |text: &str| key.opt_out(None, &address(text));
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let of = |customer| OptedOut { created_at: 1, customer };
+        let mut all = OptOuts::default();
+        for (who, customer) in [("a@a.test", Some(one)), ("b@a.test", Some(one)), ("c@a.test", None)] {
+            all.insert(hash(who), of(customer));
+        }
+        assert_eq!((all.len(), all.of_customer(one), all.of_customer(other), all.of_customers()), (3, 2, 0, 2));
+        // The same again, and as another's.
+        all.insert(hash("a@a.test"), of(Some(one)));
+        all.insert(hash("b@a.test"), of(Some(other)));
+        assert_eq!((all.len(), all.of_customer(one), all.of_customer(other), all.of_customers()), (3, 1, 1, 2));
+        for who in ["a@a.test", "b@a.test", "b@a.test", "c@a.test"] {
+            all.remove(&hash(who));
+        }
+        assert_eq!(all, OptOuts::default());
     }
 }

@@ -12,7 +12,7 @@ pub use webhook::{About, EARLIER_SECRET_MS, EarlierSecret, Webhook};
 use crate::domain::{CertificateState, SenderDomain};
 use crate::kill::{Kill, KillList, Killed};
 use crate::mail::{Address, DomainName};
-use crate::privacy::{OptOut, OptOuts, PrivacyKey};
+use crate::privacy::{OptOut, OptOuts, OptedOut, PrivacyKey};
 use crate::spool::{AppendError, Entry, Log};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -146,15 +146,8 @@ pub enum Change {
     QueueHeld(bool),
     Kill(Kill, Killed),
     DropKill(Kill),
-    /// With the milliseconds since 1970 at which it was given.
-    OptOut(OptOut, u64),
+    OptOut(OptOut, OptedOut),
     DropOptOut(OptOut),
-}
-
-/// What is kept of an opt-out beside its hash.
-#[derive(Serialize, Deserialize)]
-struct OptedOut {
-    created_at: u64,
 }
 
 /// The settings in force, and the way to change them.
@@ -330,7 +323,7 @@ impl Snapshot {
         let certificates =
             self.certificates.iter().map(|(host, state)| Change::Certificate(host.clone(), state.clone()));
         let kills = self.kills.iter().map(|(kill, killed)| Change::Kill(kill, killed));
-        let opt_outs = self.opt_outs.iter().map(|(opt_out, at)| Change::OptOut(opt_out, at));
+        let opt_outs = self.opt_outs.iter().map(|(opt_out, kept)| Change::OptOut(opt_out, kept));
         let all = all.chain(certificates).chain(kills).chain(opt_outs);
         all.map(|change| encode(&change)).filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -353,7 +346,7 @@ impl Snapshot {
             Change::TrackingOff(Some(name), false) => drop(self.tracking_off_for.remove(&name)),
             Change::Kill(kill, killed) => Arc::make_mut(&mut self.kills).insert(kill, killed),
             Change::DropKill(kill) => Arc::make_mut(&mut self.kills).remove(&kill),
-            Change::OptOut(opt_out, at) => Arc::make_mut(&mut self.opt_outs).insert(opt_out, at),
+            Change::OptOut(opt_out, kept) => Arc::make_mut(&mut self.opt_outs).insert(opt_out, kept),
             Change::DropOptOut(opt_out) => Arc::make_mut(&mut self.opt_outs).remove(&opt_out),
         }
     }
@@ -386,7 +379,7 @@ fn encode(change: &Change) -> (String, Option<Bytes>) {
         Change::TrackingOff(Some(name), off) => (format!("{OFF}/{name}"), off.then(|| Bytes::from_static(b"true"))),
         Change::Kill(kill, killed) => (format!("kill/{kill}"), json(killed)),
         Change::DropKill(kill) => (format!("kill/{kill}"), None),
-        Change::OptOut(opt_out, at) => (format!("opt-out/{opt_out}"), json(&OptedOut { created_at: *at })),
+        Change::OptOut(opt_out, kept) => (format!("opt-out/{opt_out}"), json(kept)),
         Change::DropOptOut(opt_out) => (format!("opt-out/{opt_out}"), None),
     }
 }
@@ -405,7 +398,7 @@ fn decode(key: &str, value: &[u8]) -> Option<Change> {
         Some(("webhook", _)) => json(value).map(Change::Webhook),
         Some(("certificate", host)) => Some(Change::Certificate(DomainName::parse(host).ok()?, json(value)?)),
         Some(("kill", kill)) => Some(Change::Kill(Kill::of_key(kill)?, json(value)?)),
-        Some(("opt-out", hash)) => Some(Change::OptOut(OptOut::parse(hash)?, json::<OptedOut>(value)?.created_at)),
+        Some(("opt-out", hash)) => Some(Change::OptOut(OptOut::parse(hash)?, json(value)?)),
         Some((OFF, name)) => DomainName::parse(name).ok().map(|name| Change::TrackingOff(Some(name), true)),
         _ => None,
     }

@@ -270,7 +270,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::KillAdd { kind, value } => json!(ops::kill_add(ops, kind, &value).await?),
         Request::KillRemove { kind, value } => json!(ops::kill_remove(ops, kind, &value).await?),
         Request::KillList => json!(ops::kill_list(ops)),
-        Request::OptOut { email, domain } => json!(ops::opt_out(ops, &email, domain.as_deref()).await?),
+        Request::OptOut { email, domain } => json!(ops::opt_out(ops, None, &email, domain.as_deref()).await?),
         Request::OptIn { email, domain } => json!(ops::opt_in(ops, &email, domain.as_deref()).await?),
     })
 }

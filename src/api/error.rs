@@ -154,16 +154,17 @@ impl From<OpError> for ApiError {
             | OpError::UnsupportedSuffix { .. }
             | OpError::BadDkimKey(_)
             | OpError::BadEndpoint(..)
+            | OpError::ClosedPort { .. }
             | OpError::UnknownEventName(_)
             | OpError::NoEventNames
             | OpError::UnknownAfter(_)
-            | OpError::TooManyWebhooks
+            | OpError::TooManyWebhooks(_)
             | OpError::BadKeyName => Kind::Validation,
             OpError::AmbiguousKey(_)
             | OpError::InFlight(_)
             | OpError::NothingToSearch
             | OpError::Kill(_)
-            | OpError::TooManyOptOuts
+            | OpError::TooManyOptOuts(_)
             | OpError::BadAddress(..)
             | OpError::Refused(_)
             | OpError::Periods(_)

@@ -68,7 +68,7 @@ pub struct OptOutDeleted {
 pub async fn create(State(api): State<Arc<Api>>, key: Full, fields: Fields) -> Result<Response, ApiError> {
     let wanted = Wanted { email: fields.required("email")?, domain: domain_id(fields.text("domain_id")?)? };
     let domain = wanted.domain_name(&api, &key)?;
-    let made = ops::opt_out(&api.ops, &wanted.email, domain.as_deref()).await?;
+    let made = ops::opt_out(&api.ops, Some(&key.0), &wanted.email, domain.as_deref()).await?;
     let made = OptOutMade { object: OBJECT, id: made.id, domain_id: wanted.domain, created_at: iso(made.created_at) };
     Ok(json(StatusCode::CREATED, &made))
 }

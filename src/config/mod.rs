@@ -22,7 +22,7 @@ pub use fault::Fault;
 pub use outgoing::{
     Credentials, MAX_LINKS, OnSigned, Queue, Rewrite, SmarthostConfig, SmarthostTimeouts, SmarthostTls, Spool,
 };
-pub use records::{Events, Log, LogFormat, Webhooks};
+pub use records::{Events, Log, LogFormat, WebhookPorts, Webhooks};
 pub use smtp::{
     BareNewline, CertificateFiles, LARGE_POOL, Listener, ListenerAuth, ListenerTls, MAX_RECIPIENTS, Smtp, SmtpTimeouts,
     TiedMailFrom,
@@ -282,6 +282,20 @@ mod tests {
         let want = [("two.example.com", 587, SmarthostTls::Required), ("2001:db8::3", 25, opportunistic)];
         assert_eq!(hosts[0], ("one.example.com", 25, opportunistic));
         assert_eq!(hosts[1..], want);
+    }
+
+    #[test]
+    fn ports_of_webhooks() {
+        let these = |ports: &[u16]| WebhookPorts::These(ports.to_vec());
+        for (text, want) in [
+            ("", these(&[443, 8443])),
+            ("[webhooks]\nports = [443]", these(&[443])),
+            ("[webhooks]\nallow_private = true", WebhookPorts::Any),
+            ("[webhooks]\nallow_private = true\nports = [80, 443]", these(&[80, 443])),
+        ] {
+            assert_eq!(parse(text).unwrap().webhooks.ports, want, "{text}");
+        }
+        assert!(WebhookPorts::Any.hold(25) && these(&[443]).hold(443) && !these(&[443]).hold(25));
     }
 
     #[test]

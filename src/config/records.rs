@@ -1,9 +1,10 @@
 //! `[events]`, `[webhooks]` and `[log]`: what is kept, and who is told.
 
 use super::section::Section;
-use super::value::{address, duration, flag, one_of, size, some_time};
+use super::value::{address, duration, flag, number, one_of, size, some_time};
 use crate::event::MachineList;
 use crate::mail::Address;
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,12 +33,42 @@ pub struct Webhooks {
     pub notify: Option<Address>,
     /// Whether endpoints may have private addresses, and http.
     pub allow_private: bool,
+    /// Ports that endpoints may have.
+    pub ports: WebhookPorts,
     /// Pauses after the first, second, … failed attempt; after one more failure an event is given up. Never empty.
     pub retry: Vec<Duration>,
     /// An endpoint at which every attempt failed for so long is disabled.
     pub disable_after: Duration,
     /// A root certificate besides those of the system.
     pub ca_file: Option<PathBuf>,
+}
+
+/// Ports that endpoints may have, so that nobody has us speak to other services than those for the web.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebhookPorts {
+    Any,
+    These(Vec<u16>),
+}
+
+impl WebhookPorts {
+    pub fn hold(&self, port: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(ports) => ports.contains(&port),
+        }
+    }
+}
+
+impl fmt::Display for WebhookPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any port"),
+            Self::These(ports) => {
+                let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+                write!(f, "these alone (`webhooks.ports`): {}", ports.join(", "))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +116,25 @@ pub(super) fn read_webhooks(s: &mut Section<'_>) -> Webhooks {
     let (minute, hour) = (60, 3_600);
     let pauses = [5, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, 10 * hour].map(Duration::from_secs);
     let (notify, allow_private) = (s.option("notify", address), s.value("allow_private", flag, false));
+    let ports = read_ports(s, allow_private);
     let retry = s.list("retry", some_time, pauses);
     s.refuse(retry.is_empty(), &["retry"], "needs at least one pause");
     Webhooks {
         notify,
         allow_private,
+        ports,
         retry,
         disable_after: s.value("disable_after", some_time, Duration::from_hours(5 * 24)),
         ca_file: s.readable_file("ca_file"),
     }
+}
+
+/// Those of https, and any where endpoints may be our own and nobody has given a list.
+fn read_ports(s: &mut Section<'_>, allow_private: bool) -> WebhookPorts {
+    let is_given = s.is_set("ports");
+    let ports = s.list("ports", number(1..=u16::MAX), [443, 8443]);
+    s.refuse(ports.is_empty(), &["ports"], "needs at least one port");
+    if allow_private && !is_given { WebhookPorts::Any } else { WebhookPorts::These(ports) }
 }
 
 pub(super) fn read_log(s: &mut Section<'_>) -> Log {

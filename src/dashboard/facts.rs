@@ -160,6 +160,7 @@ mod tests {
             policy_url: None,
             removed_domain_grace: Duration::from_hours(24),
             private_webhooks: false,
+            webhook_ports: crate::config::WebhookPorts::Any,
         };
         let domains = [domain(1), domain(2)];
         let mut settings = Snapshot::default();

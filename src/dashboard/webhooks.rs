@@ -309,10 +309,10 @@ impl Wrong {
                 endpoint: Some("Give the address that events are to be posted to.".into()),
                 ..Self::default()
             }),
-            OpError::BadEndpoint(..) => Ok(Self { endpoint: text, ..Self::default() }),
+            OpError::BadEndpoint(..) | OpError::ClosedPort { .. } => Ok(Self { endpoint: text, ..Self::default() }),
             OpError::NoEventNames => Ok(Self { events: Some("Mark at least one event.".into()), ..Self::default() }),
             OpError::UnknownEventName(_) => Ok(Self { events: text, ..Self::default() }),
-            OpError::TooManyWebhooks => Ok(Self { all: text, ..Self::default() }),
+            OpError::TooManyWebhooks(_) => Ok(Self { all: text, ..Self::default() }),
             other => Err(other.into()),
         }
     }
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(texts[0], "The endpoint \"ftp://example.com\" does not begin with https://.");
         assert_eq!(at(Wrong::of(bad(), &empty))[0], "Give the address that events are to be posted to.");
         assert_eq!(at(Wrong::of(OpError::NoEventNames, &typed))[1], "Mark at least one event.");
-        assert!(at(Wrong::of(OpError::TooManyWebhooks, &typed))[2].contains("remove one"));
+        assert!(at(Wrong::of(OpError::TooManyWebhooks(ops::Full::All(500)), &typed))[2].contains("remove one"));
         assert_eq!(Wrong::of(OpError::NoSuchWebhook, &typed), Err(Error::NotThere));
     }
 

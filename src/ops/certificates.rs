@@ -179,6 +179,7 @@ mod tests {
             policy_url: None,
             removed_domain_grace: Duration::from_hours(24),
             private_webhooks: false,
+            webhook_ports: crate::config::WebhookPorts::Any,
         }
     }
 

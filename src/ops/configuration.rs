@@ -79,6 +79,7 @@ mod tests {
                 policy_url: None,
                 removed_domain_grace: Duration::from_hours(24),
                 private_webhooks: false,
+                webhook_ports: crate::config::WebhookPorts::Any,
             }),
             forget: tokio::sync::mpsc::channel(1).0,
             readers: tokio::sync::Semaphore::new(1),

@@ -2,6 +2,7 @@
 
 use super::{Ops, READERS, Terms};
 use crate::clock;
+use crate::config::WebhookPorts;
 use crate::domain::{Demand, Expected, SenderDomain};
 use crate::keys::{DkimKeys, TokenRing};
 use crate::mail::{Address, DomainName, Outcome, QueueId, Status};
@@ -53,6 +54,7 @@ impl Fixture {
                 policy_url: None,
                 removed_domain_grace: Duration::ZERO,
                 private_webhooks: true,
+                webhook_ports: WebhookPorts::Any,
             }),
             readers: tokio::sync::Semaphore::new(READERS),
             forget_dns: AtomicBool::new(false),

@@ -22,8 +22,10 @@ mod opt_outs;
 mod periods;
 mod recipients;
 mod search;
+mod share;
 mod stats;
 mod tops;
+mod walk;
 mod webhooks;
 
 pub use certificates::{
@@ -51,26 +53,28 @@ pub use mail::{
     MessageView, QueueView, RecipientView, message_show, queue_failed, queue_hold, queue_list, queue_page,
     queue_remove, queue_retry, queue_show, search,
 };
-pub use opt_outs::{OptOutView, opt_in, opt_out, opted_out};
+pub use opt_outs::{OPT_OUTS, OptOutView, opt_in, opt_out, opted_out};
 
 pub use metrics::{DomainHours, Metrics, MetricsQuery, MetricsRow, metrics};
 pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use search::{Among, LOOKS, Looked, Wanted, domains_of, emails_where, emails_with};
+pub use share::{Bounds, Full};
 
 pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 pub use tops::{SkipTop, Tops, link_tops, skip_tops};
 
 pub use webhooks::{
-    MAX_WEBHOOKS, NewWebhook, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
+    NewWebhook, WEBHOOKS, WebhookUpdate, domain_told, webhook_attempts, webhook_create, webhook_delete,
     webhook_disable, webhook_event, webhook_events, webhook_failing, webhook_replay, webhook_rotate, webhook_update,
 };
 
+use crate::config::WebhookPorts;
 use crate::domain::{Demand, DomainRule, Expected};
 use crate::keys::{BadDkimKey, DkimKeys, KeyError, TokenRing};
 use crate::kill::KillError;
 use crate::mail::{AddressError, DomainError, DomainName, QueueId};
-use crate::privacy::{MAX_OPT_OUTS, PrivacyKey};
+use crate::privacy::PrivacyKey;
 use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::spool::{AppendError, Log};
@@ -119,6 +123,8 @@ pub struct Terms {
     pub removed_domain_grace: Duration,
     /// Webhooks may lead to private addresses, and over http.
     pub private_webhooks: bool,
+    /// The ports that they may have.
+    pub webhook_ports: WebhookPorts,
 }
 
 /// Why something could not be done. The text is for whoever asked.
@@ -157,7 +163,7 @@ pub enum OpError {
     /// It does not stand there.
     NotKilled,
     /// There is no room for more.
-    TooManyOptOuts,
+    TooManyOptOuts(Full),
     BadAddress(String, AddressError),
     /// A message was not taken; the reply.
     Refused(String),
@@ -165,9 +171,15 @@ pub enum OpError {
     BadKeyName,
     NoSuchWebhook,
     NoSuchWebhookEvent,
-    TooManyWebhooks,
+    TooManyWebhooks(Full),
     /// Where a webhook may not lead, and why.
     BadEndpoint(String, &'static str),
+    /// A webhook may have other ports.
+    ClosedPort {
+        endpoint: String,
+        port: u16,
+        ports: WebhookPorts,
+    },
     UnknownEventName(String),
     NoEventNames,
     /// A list cannot go on after this.
@@ -216,15 +228,18 @@ impl fmt::Display for OpError {
             Self::NothingToSearch => f.write_str("say what to search: a queue id, a recipient or a Message-ID"),
             Self::Kill(e) => write!(f, "{e}"),
             Self::NotKilled => f.write_str("that is not on the kill list"),
-            Self::TooManyOptOuts => write!(f, "no more than {MAX_OPT_OUTS} opt-outs are kept"),
+            Self::TooManyOptOuts(full) => write!(f, "no more opt-outs are kept: {full}"),
             Self::BadAddress(address, e) => write!(f, "{address:?} is no address: {e:?}"),
             Self::Refused(reply) => write!(f, "the message was not taken: {reply}"),
             Self::BadQueueId(id) => write!(f, "{id:?} is no queue id"),
             Self::BadKeyName => f.write_str("a key's name has 1 to 50 characters"),
             Self::NoSuchWebhook => f.write_str("there is no such webhook"),
             Self::NoSuchWebhookEvent => f.write_str("there is no such event of this webhook"),
-            Self::TooManyWebhooks => write!(f, "there are {MAX_WEBHOOKS} webhooks already: remove one"),
+            Self::TooManyWebhooks(full) => write!(f, "there is no room for another webhook: {full}; remove one"),
             Self::BadEndpoint(url, why) => write!(f, "the endpoint {url:?} {why}"),
+            Self::ClosedPort { endpoint, port, ports } => {
+                write!(f, "the endpoint {endpoint:?} has port {port}; endpoints may have {ports}")
+            }
             Self::UnknownEventName(name) => {
                 write!(f, "{name:?} is no event; there are {}", crate::event::payload::EVENT_NAMES.join(", "))
             }

@@ -1,7 +1,8 @@
 //! Endpoints that are told of events, and what was told to them.
 
 use super::domain_view::DomainView;
-use super::{OpError, Ops};
+use super::share::{Bounds, Used, is_same_customer};
+use super::{OpError, Ops, Terms};
 use crate::clock;
 use crate::event::SigningSecret;
 use crate::event::payload::{EVENT_NAMES, attempt_id, domain_data, iso_z};
@@ -28,30 +29,40 @@ pub struct WebhookUpdate {
     pub enabled: Option<bool>,
 }
 
-/// Endpoints that there may be: each is looked at for every event.
-pub const MAX_WEBHOOKS: usize = 100;
+/// Endpoints that there may be: each is looked at for every event. Those of a customer are those that keys of the same
+/// domains have made.
+pub const WEBHOOKS: Bounds = Bounds { all: 500, tied: 400, share: 10 };
 /// Characters of an endpoint's URL.
 const MAX_ENDPOINT: usize = 2_000;
 
 /// Makes an endpoint. It is tied to the domains that `key` is tied to.
 pub async fn webhook_create(ops: &Ops, key: &ApiKey, new: NewWebhook) -> Result<Webhook, OpError> {
-    check_endpoint(&new.endpoint, ops.terms.load().private_webhooks)?;
+    check_endpoint(&new.endpoint, &ops.terms.load())?;
     let events = event_names(new.events)?;
     let id = Uuid::from_bytes(*clock::queue_id().as_bytes());
     let secret = SigningSecret::new(clock::random());
     let mut webhook = Webhook::new(id, new.endpoint, events, secret, key.domains.clone(), clock::unix_ms());
     webhook.set_enabled(new.enabled);
-    let made = ops.settings.change(|settings| match settings.webhooks.len() {
-        MAX_WEBHOOKS.. => Err(OpError::TooManyWebhooks),
-        _ => Ok((vec![Change::Webhook(webhook.clone())], ())),
+    let made = ops.settings.change(|settings| {
+        WEBHOOKS.takes(&key.domains, used(settings, key)).map_err(OpError::TooManyWebhooks)?;
+        Ok::<_, OpError>((vec![Change::Webhook(webhook.clone())], ()))
     });
     made.await?;
     Ok(webhook)
 }
 
+fn used(settings: &Snapshot, key: &ApiKey) -> Used {
+    let ties = || settings.webhooks.values().map(|webhook| &*webhook.domains);
+    Used {
+        all: settings.webhooks.len(),
+        tied: ties().filter(|ties| !ties.is_empty()).count(),
+        own: ties().filter(|ties| is_same_customer(ties, &key.domains)).count(),
+    }
+}
+
 pub async fn webhook_update(ops: &Ops, key: &ApiKey, id: Uuid, update: WebhookUpdate) -> Result<(), OpError> {
     if let Some(endpoint) = &update.endpoint {
-        check_endpoint(endpoint, ops.terms.load().private_webhooks)?;
+        check_endpoint(endpoint, &ops.terms.load())?;
     }
     let events = update.events.map(event_names).transpose()?;
     let changed = ops.settings.change(|settings| {
@@ -237,8 +248,9 @@ fn event_names(events: Vec<String>) -> Result<Vec<String>, OpError> {
 }
 
 /// What can be seen of a URL: where its name leads is looked at whenever something is sent there.
-fn check_endpoint(text: &str, allow_private: bool) -> Result<(), OpError> {
-    let bad = |why| Err(OpError::BadEndpoint(text.chars().take(200).collect(), why));
+fn check_endpoint(text: &str, terms: &Terms) -> Result<(), OpError> {
+    let allow_private = terms.private_webhooks;
+    let bad = |why: &'static str| Err(OpError::BadEndpoint(text.chars().take(200).collect(), why));
     if text.chars().count() > MAX_ENDPOINT {
         return bad("is longer than 2000 characters");
     }
@@ -266,15 +278,26 @@ fn check_endpoint(text: &str, allow_private: bool) -> Result<(), OpError> {
     if url.port() == Some(0) {
         return bad("has port 0");
     }
-    Ok(())
+    match url.port_or_known_default() {
+        Some(port) if !terms.webhook_ports.hold(port) => {
+            let ports = terms.webhook_ports.clone();
+            Err(OpError::ClosedPort { endpoint: text.chars().take(200).collect(), port, ports })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{self, Fixture};
+    use super::super::share::Full;
     use super::*;
+    use crate::config::WebhookPorts;
+    use crate::domain::SenderDomain;
 
     #[test]
     fn endpoints() {
+        let [strict, open] = [false, true].map(|private| terms(private, WebhookPorts::Any));
         for (url, public, private) in [
             ("https://example.com/hook", true, true),
             ("https://example.com:8443/hook?a=b#c", true, true),
@@ -306,10 +329,84 @@ mod tests {
             ("", false, false),
             ("https://a b/", false, false),
         ] {
-            assert_eq!(check_endpoint(url, false).is_ok(), public, "{url}");
-            assert_eq!(check_endpoint(url, true).is_ok(), private, "{url}");
+            assert_eq!(check_endpoint(url, &strict).is_ok(), public, "{url}");
+            assert_eq!(check_endpoint(url, &open).is_ok(), private, "{url}");
         }
-        assert!(check_endpoint(&format!("https://example.com/{}", "a".repeat(2_000)), true).is_err());
+        let long = format!("https://example.com/{}", "a".repeat(2_000));
+        assert!(check_endpoint(&long, &open).is_err());
+    }
+
+    fn terms(private_webhooks: bool, webhook_ports: WebhookPorts) -> Terms {
+        let fixture = Fixture::new();
+        let terms = fixture.ops.terms.load();
+        Terms { private_webhooks, webhook_ports, ..Terms::clone(&terms) }
+    }
+
+    #[test]
+    fn endpoints_have_ports_of_the_list_alone() {
+        let terms = terms(true, WebhookPorts::These(vec![443, 8443]));
+        for (url, taken) in [
+            ("https://example.com/", true),
+            ("https://example.com:443/", true),
+            ("https://example.com:8443/", true),
+            ("https://example.com:25/", false),
+            ("https://example.com:6379/", false),
+            ("http://example.com/", false),
+            ("http://example.com:443/", true),
+        ] {
+            let checked = check_endpoint(url, &terms);
+            assert_eq!(checked.is_ok(), taken, "{url}");
+            let text = checked.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(taken || text.contains("443, 8443"), "{text}");
+        }
+    }
+
+    fn key(id: u128, domains: &[&SenderDomain]) -> ApiKey {
+        let mut key = fixture::key(domains);
+        key.id = Uuid::from_u128(id);
+        key
+    }
+
+    fn hook() -> NewWebhook {
+        let endpoint = "https://hooks.example.com/".to_owned();
+        NewWebhook { endpoint, events: vec!["email.sent".to_owned()], enabled: true }
+    }
+
+    #[tokio::test]
+    async fn one_customer_does_not_take_the_webhooks_of_all() {
+        let fixture = Fixture::new();
+        let ops = &fixture.ops;
+        let [one, two] = [fixture::domain("one.example", 1), fixture::domain("two.example", 2)];
+        let made = async |key: &ApiKey| webhook_create(ops, key, hook()).await;
+        for _ in 0..WEBHOOKS.share {
+            made(&key(1, &[&one])).await.unwrap();
+        }
+        // Another key of the same customer has no further share.
+        for again in [key(1, &[&one]), key(2, &[&one])] {
+            let refused = made(&again).await;
+            assert!(matches!(refused, Err(OpError::TooManyWebhooks(Full::Share(_)))), "{refused:?}");
+        }
+        for other in [key(3, &[&two]), key(4, &[&one, &two]), key(5, &[])] {
+            made(&other).await.unwrap();
+        }
+        // One that goes makes room.
+        let id = *ops.settings.snapshot().webhooks.keys().next().unwrap();
+        webhook_delete(ops, &key(1, &[&one]), id).await.unwrap();
+        made(&key(2, &[&one])).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_customers_together_leave_a_reserve() {
+        let fixture = Fixture::new();
+        let ops = &fixture.ops;
+        let customers: Vec<_> = (0..50).map(|n| fixture::domain(&format!("d{n}.example"), n)).collect();
+        let many = WEBHOOKS.tied.div_ceil(WEBHOOKS.share);
+        for n in 0..WEBHOOKS.tied {
+            webhook_create(ops, &key(1, &[&customers[n / WEBHOOKS.share]]), hook()).await.unwrap();
+        }
+        let refused = webhook_create(ops, &key(1, &[&customers[many]]), hook()).await;
+        assert!(matches!(refused, Err(OpError::TooManyWebhooks(Full::Tied(_)))), "{refused:?}");
+        webhook_create(ops, &key(1, &[]), hook()).await.unwrap();
     }
 
     #[test]

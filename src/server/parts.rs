@@ -142,6 +142,7 @@ pub fn terms_of_domains(config: &Config) -> ops::Terms {
         policy_url: config.acme.policy_url.as_ref().map(ToString::to_string),
         removed_domain_grace: config.tracking.removed_domain_grace,
         private_webhooks: config.webhooks.allow_private,
+        webhook_ports: config.webhooks.ports.clone(),
     }
 }
 

@@ -119,6 +119,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("dns", old.dns != new.dns),
         ("api", old.api != new.api),
         ("webhooks.allow_private", old.webhooks.allow_private != new.webhooks.allow_private),
+        ("webhooks.ports", old.webhooks.ports != new.webhooks.ports),
         ("events.anonymize_ip", old.events.anonymize_ip != new.events.anonymize_ip),
         ("webhooks.ca_file", old.webhooks.ca_file != new.webhooks.ca_file),
         ("log", old.log != new.log),
@@ -144,6 +145,7 @@ fn keep_what_runs(old: &Config, new: &mut Config) {
     new.dns = old.dns.clone();
     new.api = old.api.clone();
     new.webhooks.allow_private = old.webhooks.allow_private;
+    new.webhooks.ports.clone_from(&old.webhooks.ports);
     new.events.anonymize_ip = old.events.anonymize_ip;
     new.webhooks.ca_file.clone_from(&old.webhooks.ca_file);
     new.log = old.log.clone();

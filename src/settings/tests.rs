@@ -39,11 +39,14 @@ fn changes_come_back_from_their_records() {
         Change::Certificate(name.clone(), CertificateState::issued(9)),
         Change::TrackingOff(Some(name.clone()), true),
         Change::Kill(Kill::Link("https://example.com/a/b?c".into()), Killed { id: Uuid::from_u128(3), added_at: 4 }),
-        Change::OptOut(opt_out(), 10),
+        Change::OptOut(opt_out(), OptedOut { created_at: 10, customer: Some(Uuid::from_u128(9)) }),
     ] {
         let (key, value) = encode(&change);
         assert_eq!(decode(&key, &value.unwrap()), Some(change));
     }
+    // As it was written before customers had shares.
+    let old = Change::OptOut(opt_out(), OptedOut { created_at: 10, customer: None });
+    assert_eq!(decode(&format!("opt-out/{}", opt_out()), br#"{"created_at":10}"#), Some(old));
     let domain = DomainName::parse("example.com").unwrap();
     assert_eq!(encode(&Change::DropCertificate(domain)), ("certificate/example.com".to_owned(), None));
     assert_eq!(decode("domain/example.com", b"{"), None);
@@ -61,7 +64,7 @@ fn a_snapshot_is_all_there_in_its_records() {
     for kill in ["message/01a20be1-7252-70f9-aff9-876b58905e9a", "link/http://a.test/", "domain/b.test"] {
         settings.apply(Change::Kill(Kill::of_key(kill).unwrap(), killed));
     }
-    settings.apply(Change::OptOut(opt_out(), 5));
+    settings.apply(Change::OptOut(opt_out(), OptedOut { created_at: 5, customer: None }));
     let records = settings.records();
     let keys: Vec<_> = records.keys().map(String::as_str).collect();
     let hash = format!("opt-out/{}", opt_out());

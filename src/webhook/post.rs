@@ -3,6 +3,7 @@
 //! A name is resolved once for a connection; if one of its addresses is not public, none is connected to, else the
 //! connection goes to one of these very addresses. So a name that leads elsewhere at the next question leads nowhere.
 
+use crate::config::{WebhookPorts, Webhooks};
 use crate::domain::is_public;
 use crate::http::innermost;
 use crate::settings::Webhook;
@@ -14,7 +15,6 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -33,6 +33,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub struct Poster {
     client: reqwest::Client,
     allow_private: bool,
+    ports: WebhookPorts,
 }
 
 /// The names that receivers may look for: Svix's, and those of Standard Webhooks.
@@ -41,9 +42,9 @@ const TIMESTAMP: [&str; 2] = ["svix-timestamp", "webhook-timestamp"];
 const SIGNATURE: [&str; 2] = ["svix-signature", "webhook-signature"];
 
 impl Poster {
-    /// Asks `servers` for addresses, or those of the system where there are none. `ca_file` (PEM) holds a root beside
-    /// the system's. The text says what is wrong.
-    pub fn new(servers: &[SocketAddr], allow_private: bool, ca_file: Option<&Path>) -> Result<Self, String> {
+    /// Asks `servers` for addresses, or those of the system where there are none. The text says what is wrong.
+    pub fn new(servers: &[SocketAddr], config: &Webhooks) -> Result<Self, String> {
+        let allow_private = config.allow_private;
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
@@ -55,14 +56,15 @@ impl Poster {
             .pool_max_idle_per_host(super::IN_FLIGHT)
             .user_agent(concat!("trackpost/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::new(Resolver::new(servers, allow_private)?));
-        if let Some(path) = ca_file {
+        if let Some(path) = &config.ca_file {
             let pem = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
             let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| format!("{}: {e}", path.display()))?;
             for root in roots {
                 builder = builder.add_root_certificate(root);
             }
         }
-        Ok(Self { client: builder.build().map_err(|e| reason(&e))?, allow_private })
+        let client = builder.build().map_err(|e| reason(&e))?;
+        Ok(Self { client, allow_private, ports: config.ports.clone() })
     }
 
     /// Tells `webhook` of an event at `now`, and says what came back. Any 2xx is well (contract, section 7).
@@ -75,6 +77,10 @@ impl Poster {
 
     async fn answer(&self, webhook: &Webhook, delivery: &Delivery, now: u64) -> Result<(u16, String), String> {
         let url = Url::parse(&webhook.endpoint).map_err(|e| e.to_string())?;
+        // Endpoints that were made under another list are still there.
+        if let Some(port) = url.port_or_known_default().filter(|port| !self.ports.hold(*port)) {
+            return Err(format!("port {port} is closed to webhooks, which may have {}", self.ports));
+        }
         // A name is looked at when it is resolved; an address never is.
         let literal = match url.host() {
             Some(url::Host::Ipv4(address)) => Some(IpAddr::V4(address)),

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::clock;
+use crate::config::{self, WebhookPorts};
 use crate::domain::{Demand, Expected};
 use crate::event::SigningSecret;
 use crate::intake;
@@ -177,6 +178,10 @@ impl Place {
     }
 
     fn with(rules: Rules, allow_private: bool, ca_file: Option<&Path>) -> Self {
+        Self::on_ports(rules, allow_private, ca_file, WebhookPorts::Any)
+    }
+
+    fn on_ports(rules: Rules, allow_private: bool, ca_file: Option<&Path>, ports: WebhookPorts) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (log, recovered) = Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
@@ -196,6 +201,7 @@ impl Place {
             removed_domain_grace: Duration::ZERO,
             // Creation lets all through, so that sending is what is tested.
             private_webhooks: true,
+            webhook_ports: WebhookPorts::Any,
         };
         let ops = Arc::new(Ops {
             settings: Arc::clone(&settings),
@@ -216,7 +222,15 @@ impl Place {
         let hostname = "relay.example.net".into();
         let intake = Arc::new(Intake { log, queue, settings, hostname, rules: ArcSwap::from_pointee(taken) });
         // Nobody answers there.
-        let poster = Poster::new(&["127.0.0.1:9".parse().unwrap()], allow_private, ca_file).unwrap();
+        let config = config::Webhooks {
+            notify: None,
+            allow_private,
+            ports,
+            retry: rules.retry.clone(),
+            disable_after: rules.disable_after,
+            ca_file: ca_file.map(Path::to_owned),
+        };
+        let poster = Poster::new(&["127.0.0.1:9".parse().unwrap()], &config).unwrap();
         let webhooks = Arc::new(Webhooks { ops, intake, poster, rules: ArcSwap::from_pointee(rules) });
         Self { webhooks, made: AtomicU32::new(0), running: Mutex::default(), _dir: dir }
     }
@@ -521,6 +535,24 @@ async fn private_addresses_are_not_connected_to() {
     }
     assert_eq!(receiver.count(), 0);
     place.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ports_that_are_not_on_the_list_are_not_connected_to() {
+    let receiver = Receiver::start(|_, _| Answer::Status(200)).await;
+    let port = receiver.address.port();
+    for (ports, status) in [(vec![443, 8443], 0), (vec![443, port], 200)] {
+        let place = Place::on_ports(rules(&[10]), true, None, WebhookPorts::These(ports));
+        place.run();
+        let hook = place.endpoint(&format!("http://127.0.0.1:{port}/")).await;
+        let id = place.tell(hook, Some(1)).await;
+        until(|| !place.attempts(hook, &id).is_empty()).await;
+        let (answered, response) = place.attempts(hook, &id).pop().unwrap();
+        assert_eq!(answered, status, "{response}");
+        assert!(status == 200 || response.contains("443, 8443"), "{response}");
+        place.stop().await;
+    }
+    assert_eq!(receiver.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

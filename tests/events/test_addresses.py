@@ -29,7 +29,9 @@ REFUSED = """
     https://[64:ff9b::169.254.169.254]/ https://[64:ff9b:1::7f00:1]/ https://[2002:7f00:1::]:PORT/
     https://[2002:a9fe:a9fe::1]/ https://[fe80::1]:PORT/ https://[fc00::1]/
     https://[fd00:ec2::254]/latest/meta-data/ https://[ff02::1]/ https://[2001:db8::1]/ https://[2001::1]/
-    https://[fec0::1]/ https://[fe80::1%25lo]:PORT/
+    https://[fec0::1]/ https://[fe80::1%25lo]:PORT/ https://168.63.129.16/ https://[::ffff:168.63.129.16]/
+    https://[2606:4700::5efe:127.0.0.1]/ https://[2606:4700::200:5efe:8.8.8.8]/ https://192.175.48.1/
+    https://hooks.example.net:25/ https://hooks.example.net:6379/ https://hooks.example.net:80/
 """.split()
 # What a name of the zone example.net leads to.
 NAMED = {
@@ -38,7 +40,7 @@ NAMED = {
     "mapped": "AAAA ::ffff:127.0.0.1", "translated": "AAAA 64:ff9b::7f00:1", "sixtofour": "AAAA 2002:7f00:1::",
     "local": "AAAA fe80::1", "unique": "AAAA fd00::1", "both": ("A 127.0.0.1", "AAAA ::1"),
     "many": ("A 10.0.0.1", "A 127.0.0.1"), "alias": "CNAME track.relay.example.net.", "chain": "CNAME alias",
-    "localhost": "CNAME localhost.", "nothing": 'TXT "127.0.0.1"', "empty": (),
+    "isatap": "AAAA 2606:4700::5efe:7f00:1", "azure": "A 168.63.129.16", "localhost": "CNAME localhost.", "nothing": 'TXT "127.0.0.1"', "empty": (),
 }
 
 
@@ -47,7 +49,8 @@ class Addresses(Case):
         super().setUp()
         self.listener = Listener()
         self.addCleanup(self.listener.stop)
-        self.server = self.relay({"webhooks": {"allow_private": False, "retry": ["100ms"]}})
+        self.server = self.relay({"webhooks": {"allow_private": False, "retry": ["100ms"],
+                                               "ports": [443, 8443, self.listener.port]}})
 
     def test_what_is_written(self):
         id, _ = hook(self.server, "https://hooks.example.net/", ["email.sent"])
