@@ -91,6 +91,8 @@ pub enum Refusal {
     /// The key was revoked after the client authenticated.
     KeyRevoked,
     QueueFull,
+    /// The customer whose key it is has as much in the queue as one may.
+    ShareFull,
     DiskFull,
     /// The log cannot be written; ours.
     Failed(String),
@@ -122,6 +124,7 @@ impl Intake {
                 speaks_for_its_own(key, &settings, &bytes, envelope.sender.as_ref(), origin.mail_from)?;
             }
         }
+        self.has_room(&settings, origin.login)?;
         let inbound = origin.role == Role::Inbound;
         let is_known = facts.from_domain.as_ref().is_some_and(|domain| settings.domains.contains_key(domain));
         if !is_known && !inbound && self.rules.load().reject_unknown {
@@ -179,6 +182,21 @@ impl Intake {
         let hot = if whole { self.queue.keep_hot(hot, BACK_PRESSURE).await } else { None };
         self.queue.insert(id, head, hot);
         Ok(id)
+    }
+
+    /// Whether a key that is tied to domains may put one more into the queue. Its customer has a quarter of it, and the
+    /// last tenth is for others.
+    fn has_room(&self, settings: &Snapshot, login: Option<&Login>) -> Result<(), Refusal> {
+        let key = login.and_then(|login| settings.api_keys.get(&login.key));
+        let Some(key) = key.filter(|key| !key.domains.is_empty()) else { return Ok(()) };
+        let most = self.rules.load().max_messages;
+        if self.queue.len() >= most - most / 10 {
+            return Err(Refusal::QueueFull);
+        }
+        match self.queue.len_of(key.domains.iter().map(|tie| &tie.name)) >= most.div_ceil(4) {
+            true => Err(Refusal::ShareFull),
+            false => Ok(()),
+        }
     }
 
     /// Takes a message of our own making, whatever is true of the queue and of the domain of its From header. Under an
@@ -302,6 +320,11 @@ impl Refusal {
             ),
             Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),
             Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
+            Self::ShareFull => Reply::new(
+                451,
+                Enhanced(4, 3, 1),
+                "Mail of this API key's domains fills its share of the queue, try again later",
+            ),
             Self::DiskFull => Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage, try again later"),
             Self::Failed(_) => Reply::new(451, Enhanced(4, 3, 0), "The message could not be stored, try again later"),
             Self::ShuttingDown => Reply::new(421, Enhanced(4, 3, 2), "Shutting down, try again later"),

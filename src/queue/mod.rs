@@ -10,15 +10,17 @@
 
 mod lanes;
 mod look;
+mod owners;
 #[cfg(test)]
 mod tests;
 
-use crate::mail::{Outcome, QueueId, Status};
+use crate::mail::{DomainName, Outcome, QueueId, Status};
 use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
 use lanes::Lanes;
 pub use look::Figures;
+use owners::Owners;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +57,8 @@ struct State {
     unreachable: Option<Unreachable>,
     /// Those that have just left, with the time: for who asks before the history has them.
     settled: VecDeque<(u64, Listed)>,
+    /// Whose they are.
+    owners: Owners,
 }
 
 /// How long, and how many, messages are remembered after they have left.
@@ -148,6 +152,7 @@ impl Queue {
             let lane = lane_of(&live.head);
             let job = Job { head: live.head, lane, recipients, hot: None, in_flight: false, stranded: false };
             state.schedule(live.id, &job);
+            state.owners.add(&job.head);
             state.jobs.insert(live.id, job);
         }
         let hot = Arc::new(Semaphore::new(HOT_BYTES));
@@ -162,6 +167,11 @@ impl Queue {
     /// Messages in the queue, those being delivered included.
     pub fn len(&self) -> usize {
         self.state().jobs.len()
+    }
+
+    /// Messages in the queue whose From header names one of these domains.
+    pub fn len_of<'a>(&self, domains: impl IntoIterator<Item = &'a DomainName>) -> usize {
+        self.state().owners.of(domains)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -199,6 +209,7 @@ impl Queue {
         let mut state = self.state();
         let crowded = state.ready.len() > 0 || state.jobs.is_empty();
         state.ready.push(&lane, id);
+        state.owners.add(&head);
         state.jobs.insert(id, Job { head, lane, recipients, hot, in_flight: false, stranded: false });
         drop(state);
         self.work.notify_one();
@@ -261,6 +272,7 @@ impl Queue {
         state.ready.ended(&job.lane, id, now);
         if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
             let Job { head, recipients, .. } = job;
+            state.owners.remove(&head);
             state.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
             state.forget_settled(now);
             return;

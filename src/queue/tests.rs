@@ -146,3 +146,33 @@ async fn the_hot_budget_is_bounded() {
     assert!(queue.keep_hot(body.clone(), Duration::ZERO).await.is_some());
     assert!(queue.keep_hot(Bytes::from(vec![0; HOT_MESSAGE + 1]), Duration::ZERO).await.is_none());
 }
+
+#[test]
+fn whose_messages_are_in_the_queue_is_counted() {
+    let queue = queue();
+    let name = |name| DomainName::parse(name).unwrap();
+    let (one, two) = (name("one.example"), name("two.example"));
+    let of = |domain: Option<&str>| {
+        let head = MessageHead::clone(&head(1));
+        Arc::new(MessageHead { from_domain: domain.map(Into::into), ..head })
+    };
+    for (n, domain) in [(1, Some("one.example")), (2, Some("one.example")), (3, Some("two.example")), (4, None)] {
+        queue.insert(id(n), of(domain), None);
+    }
+    let counted = || (queue.len_of([&one]), queue.len_of([&two]), queue.len_of([&one, &two]));
+    assert_eq!(counted(), (2, 1, 3));
+    let taken: Vec<_> = std::iter::from_fn(|| queue.take(1)).map(|attempt| attempt.id).collect();
+    queue.note(&taken[0], &[outcome(0, deferred(90))]);
+    queue.finish(&taken[0], false, 2);
+    assert_eq!(counted(), (2, 1, 3), "it waits again");
+    for taken in &taken[1..] {
+        queue.note(taken, &[outcome(0, Status::Delivered)]);
+        queue.finish(taken, false, 2);
+    }
+    assert_eq!(queue.retry(None), 1);
+    let id = queue.take(100).unwrap().id;
+    assert_eq!((taken.len(), counted().2), (4, 1));
+    queue.note(&id, &[outcome(0, Status::Bounced)]);
+    queue.finish(&id, false, 101);
+    assert_eq!((queue.len(), counted()), (0, (0, 0, 0)));
+}

@@ -1,6 +1,7 @@
 //! What one customer does with a key of theirs keeps nobody else from anything.
 
-use crate::common::{DEADLINE, Relay, Setup, Smarthost, ask_api};
+use super::submission::plain_response;
+use crate::common::{Certificate, Client, DEADLINE, Relay, Setup, Smarthost, ask_api, plain};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -65,4 +66,47 @@ fn one_customers_sign_ins_are_slowed_and_end_no_other_session() {
     assert!(statuses.contains(&429), "{statuses:?}");
     assert!(is_in(&session));
     assert_eq!(sign_in(&operator).0, 303, "from the same address");
+}
+
+#[test]
+fn one_customers_mail_leaves_room_in_the_queue_for_others() {
+    let smarthost = Smarthost::start();
+    let (certificate, trust) = Certificate::new();
+    let setup = Setup::new(smarthost.address)
+        .with("listener.tls", "\"implicit\"")
+        .with("listener.auth", "\"required\"")
+        .with("queue.max_messages", "20");
+    let relay = certificate.used_by(setup).start();
+    for domain in ["one.example", "two.example"] {
+        relay.ok(&["domain", "add", domain]);
+    }
+    relay.ok(&["queue", "hold"]);
+    let (greedy, other, operator) =
+        (key(&relay, Some("one.example")), key(&relay, Some("two.example")), key(&relay, None));
+    let send = |key: &str, domain: &str| {
+        let mut client = Client::connect_tls(relay.smtp(), &trust);
+        client.reply();
+        client.expect("EHLO app.example.com", "250-");
+        client.expect(&format!("AUTH PLAIN {}", plain_response(key)), "235 ");
+        client.begin(&format!("a@{domain}"), &["b@example.net"]);
+        client.data(&plain(domain, "x"))
+    };
+    for _ in 0..5 {
+        let reply = send(&greedy, "one.example");
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    let refused = send(&greedy, "one.example");
+    assert!(refused.starts_with("451 4.3.1 ") && refused.contains("share"), "{refused}");
+    // Also where another key's mail of that domain has filled it, others are not kept out.
+    for (key, domain, count) in [(&other, "two.example", 5), (&operator, "one.example", 9)] {
+        for _ in 0..count {
+            let reply = send(key, domain);
+            assert!(reply.starts_with("250 "), "{domain}: {reply}");
+        }
+    }
+    assert!(send(&other, "two.example").starts_with("451 "));
+    // What leaves makes room.
+    relay.ok(&["queue", "release"]);
+    relay.wait_until_empty();
+    assert!(send(&greedy, "one.example").starts_with("250 "));
 }
