@@ -57,7 +57,7 @@
 //! # The import rule
 //!
 //! `main` → [`cli`] → [`server`] → shells → [`ops`] → [`settings`], [`health`], [`meters`] → [`queue`], [`store`] → [`spool`],
-//! [`keys`], [`config`], [`clock`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
+//! [`keys`], [`config`], [`clock`] → [`supervise`] → core, where all rests on [`mail`]. A module imports what stands to its right. Shells do not
 //! import each other but for [`intake`], [`http`], [`tls`] and [`proxy_header`]: they meet through records and a wake-up. The core has no tokio,
 //! no files, no clock and no dice; the time and random bytes are arguments. `tests/architecture` holds all of this by
 //! reading every path in `src`.
@@ -89,6 +89,7 @@
 //! | [`admin`], [`api`] | the socket of the command line; the REST API, and whether the relay works |
 //! | [`dashboard`] | pages for the operator and for customers, one file a page; sessions, forms, plots |
 //! | [`health`], [`meters`] | whether log and store work, found by trying; what is measured, for Prometheus |
+//! | [`supervise`] | a panic ends one turn of a task, never the task |
 //! | [`server`] | the wiring: start, reload, drain |
 //! | [`cli`] | one file per command, and the demo |
 
@@ -115,6 +116,7 @@ pub mod queue;
 pub mod settings;
 pub mod spool;
 pub mod store;
+pub mod supervise;
 
 // What changes it.
 pub mod ops;

@@ -65,6 +65,26 @@ const SYNC_BUCKETS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0
 const REWRITE_BUCKETS: &[f64] =
     &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
 
+/// What runs for as long as the process, or for one client.
+const PANICKING: &[&str] = &[
+    "SMTP listener",
+    "SMTP session",
+    "HTTP listener",
+    "HTTP connection",
+    "command line",
+    "delivery",
+    "delivery worker",
+    "delivery attempt",
+    "log",
+    "recorder",
+    "hits",
+    "verification",
+    "certificates",
+    "webhooks",
+    "health",
+    "reload",
+];
+
 /// All of them.
 pub static ALL: &[Meter] = &[
     // Mail.
@@ -153,6 +173,9 @@ pub static ALL: &[Meter] = &[
         "Webhook endpoints that were disabled because they kept failing.",
     ),
     // The program.
+    counter("trackpost_log_lines_dropped_total", "Lines of the server's log that nobody read from stderr in time."),
+    counter("trackpost_task_panics_total", "Panics, each of which ended one turn of a task, by the task.")
+        .by("task", PANICKING),
     state("trackpost_build_info", Unit::Count, "Always 1; the version as a label.").by("version", &[]),
 ];
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::domain::OrderFailure;
 use crate::mail::DomainName;
 use crate::ops::{self, Ops, WantedHost};
+use crate::supervise;
 use crate::tls::{Challenges, HostCertificate, HostCertificates};
 use client::CaClient;
 use kept::Kept;
@@ -40,6 +41,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// After a state could not be written down.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// After an order that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What ordering takes.
 pub struct Acme {
@@ -127,7 +130,16 @@ pub async fn run(acme: Arc<Acme>, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             Some(ended) = orders.join_next_with_id() => {
-                let id = ended.map_or_else(|e| e.id(), |(id, ())| id);
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(e) => {
+                        let id = e.id();
+                        supervise::joined::<()>("certificates", Err(e));
+                        // It is due again at once.
+                        tokio::time::sleep(AFTER_PANIC).await;
+                        id
+                    }
+                };
                 under_way.remove(&id);
             }
             () = tokio::time::sleep(sleep) => {}

@@ -12,6 +12,7 @@ use crate::intake::Intake;
 use crate::kill::KillKind;
 use crate::mail::QueueId;
 use crate::ops::{self, DkimImport, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
+use crate::supervise;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -150,7 +151,7 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 
 /// Answers until `stop`.
 pub async fn serve(
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
     ops: Arc<Ops>,
     intake: Arc<Intake>,
     events: broadcast::Sender<Arc<Event>>,
@@ -162,7 +163,9 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        while callers.try_join_next().is_some() {}
+        while let Some(ended) = callers.try_join_next() {
+            supervise::joined("command line", ended);
+        }
         match accepted {
             Ok((stream, _)) => {
                 let (ops, intake, events) = (Arc::clone(&ops), Arc::clone(&intake), events.clone());

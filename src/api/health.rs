@@ -1,7 +1,7 @@
 //! `/healthz` and `/readyz`: for whoever watches the relay. No key is asked for.
 
 use super::Api;
-use crate::health::{self, Motion, Part};
+use crate::health::Part;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -13,18 +13,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// 200 while mail makes progress, else 503; a line for each part says what was found.
 pub async fn alive(State(api): State<Arc<Api>>) -> Response {
-    let progress = health::progress(&api.ops.log, &api.ops.queue);
+    let progress = api.health.progress();
     let (status, first) = match progress.is_well() {
         true => (StatusCode::OK, "alive"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not well"),
     };
-    let (log, delivery) = (moves(&progress.log), moves(&progress.delivery));
-    plain(status, format!("{first}\nlog: {log}\ndelivery: {delivery}\n"))
+    plain(status, format!("{first}\n{progress}\n"))
 }
 
 /// 200 when log and store work, else 503; a line for each says what was found.
 pub async fn ready(State(api): State<Arc<Api>>) -> Response {
-    let health = health::check(&api.ops.log, &api.ops.store, PATIENCE).await;
+    let health = api.health.check(PATIENCE).await;
     let (status, first) = match health.is_ready() {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -38,13 +37,6 @@ fn plain(status: StatusCode, text: String) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-fn moves(motion: &Motion) -> &str {
-    match motion {
-        Motion::Moves => "works",
-        Motion::Waits(why) | Motion::Stands(why) => why,
-    }
 }
 
 fn said(part: &Part) -> &str {

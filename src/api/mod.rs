@@ -22,6 +22,7 @@ mod time;
 mod webhooks;
 
 use crate::clock;
+use crate::health::Watch;
 use crate::http::{BodyError, BodyLimits, Client, Handler, Request, Response, read_body, waste};
 use crate::meters::Meters;
 use crate::ops::Ops;
@@ -56,6 +57,7 @@ const LARGE_BODIES: usize = 32;
 pub struct Api {
     pub ops: Arc<Ops>,
     meters: Meters,
+    health: Arc<Watch>,
     limiter: Option<Limiter>,
     /// Where it listens.
     address: IpAddr,
@@ -117,13 +119,19 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
 
 impl Served {
     /// `limit` is how many requests a second a key may make; `None`: as many as it likes. `address` is where it listens.
-    pub fn new(ops: Arc<Ops>, meters: Meters, limit: Option<NonZeroU32>, address: IpAddr) -> Self {
+    pub fn new(
+        ops: Arc<Ops>,
+        meters: Meters,
+        health: Arc<Watch>,
+        limit: Option<NonZeroU32>,
+        address: IpAddr,
+    ) -> Self {
         let (router, mut openapi) = routes().split_for_parts();
         if limit.is_some() {
             caller::describe_limits(&mut openapi);
         }
         let description = openapi.to_json().expect("a description has string keys only and always serialises").into();
-        let api = Arc::new(Api { ops, meters, limiter: limit.map(Limiter::new), address, description });
+        let api = Arc::new(Api { ops, meters, health, limiter: limit.map(Limiter::new), address, description });
         let router = router
             .route("/openapi.json", get(describe))
             .route("/healthz", get(health::alive))

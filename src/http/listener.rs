@@ -4,6 +4,7 @@ use super::client::counted_as;
 use super::pace::{Paced, Turns};
 use super::{Client, Fronts, Handler, Limits, Request, Response, plain};
 use crate::proxy_header::{self, Claim};
+use crate::supervise;
 use crate::tls::ServerTls;
 use http::StatusCode;
 use hyper::server::conn::{http1, http2};
@@ -32,13 +33,14 @@ use tokio_rustls::server::TlsStream;
 /// Where there are balancers, the PROXY header comes first, before a TLS handshake too; whom it names is the peer from
 /// then on, for all that is counted and believed.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
+    listener: impl Into<Arc<TcpListener>>,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
     fronts: Fronts,
     handler: Arc<H>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let listener = listener.into();
     let (http, http2) = (protocol(&limits), protocol2(&limits));
     let site = Arc::new(Site { handler, fronts, tls, limits, http, http2 });
     let open = Arc::new(Open::default());
@@ -72,6 +74,7 @@ pub async fn serve<H: Handler>(
         }
         let (site, shutdown, all_closed) = (site.clone(), shutdown.clone(), all_closed.clone());
         tokio::spawn(async move {
+            let _counted = supervise::Counted("HTTP connection");
             // Answers are small: Nagle would hold each back until the one before it is acknowledged.
             let _ = stream.set_nodelay(true);
             let (mut stream, mut peer) = (stream, peer);

@@ -15,6 +15,7 @@ use crate::intake::{Intake, MailFrom};
 use crate::mail::{Enhanced, Reply, Role};
 use crate::proxy_header::{self, Claim};
 use crate::smtp::{Peer, Session, SessionConfig, Timeouts};
+use crate::supervise;
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
 use auth::Authenticator;
@@ -31,8 +32,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// One listener, bound.
+#[derive(Clone)]
 pub struct Listener {
-    pub socket: TcpListener,
+    pub socket: Arc<TcpListener>,
     /// May be swapped; sessions begun before keep what they began with.
     pub terms: Arc<ArcSwap<Terms>>,
 }
@@ -100,7 +102,9 @@ pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::R
             accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        while sessions.try_join_next().is_some() {}
+        while let Some(ended) = sessions.try_join_next() {
+            supervise::joined("SMTP session", ended);
+        }
         match accepted {
             Ok((stream, address)) => {
                 let peer = address.ip().to_canonical();
@@ -119,7 +123,9 @@ pub async fn serve(inbound: Arc<Inbound>, listener: Listener, mut stop: watch::R
     }
     // Sessions may go on for a while, and nobody is to wait for a banner meanwhile.
     drop(socket);
-    while sessions.join_next().await.is_some() {}
+    while let Some(ended) = sessions.join_next().await {
+        supervise::joined("SMTP session", ended);
+    }
 }
 
 /// From the accepted socket to the end of the session.

@@ -12,6 +12,7 @@ use crate::mime::header_needs_utf8;
 use crate::queue::{Attempt, Due, HOT_MESSAGE};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
 use crate::spool::{BodyError, MessageHead};
+use crate::supervise::{self, Panic};
 use crate::token::HostSigner;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum Ended {
     Unreachable(String),
 }
 
+/// Why a message is tried again whose attempt panicked. What the panic said is in the server's log.
+pub const INTERNAL_ERROR: &str = "internal error: the attempt ended before it was done, and is made again";
 /// Recipients of one transaction where their copies are the same.
 const SHARED_RECIPIENTS: usize = 100;
 /// Connections that may break one after the other before the rest of the recipients waits.
@@ -89,12 +92,73 @@ pub async fn put_off_due(outbound: &Outbound, why: &str) {
     outbound.queue.wake_due(clock::steady_ms());
     let mut count = 0u32;
     while let Some(job) = outbound.queue.take_stranded(clock::steady_ms()) {
-        unreachable(outbound, job, why.to_owned()).await;
+        let held = Held::new(outbound, job.id);
+        match supervise::caught(unreachable(outbound, job, why.to_owned())).await {
+            Ok(_) => held.given_back(),
+            Err(panic) => held.release(&panic).await,
+        }
         count += 1;
         if count.is_multiple_of(256) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Gives a message back to the queue, however its attempt ends: nobody else would look after it.
+pub struct Held<'a> {
+    outbound: &'a Outbound,
+    id: Option<QueueId>,
+}
+
+impl<'a> Held<'a> {
+    pub fn new(outbound: &'a Outbound, id: QueueId) -> Self {
+        Self { outbound, id: Some(id) }
+    }
+
+    /// The attempt has given it back.
+    pub fn given_back(mut self) {
+        self.id = None;
+    }
+
+    /// The attempt panicked. What it decided stands; all others are deferred for that reason, with the usual pauses.
+    pub async fn release(mut self, panic: &Panic) {
+        panic.tell("delivery attempt");
+        let (outbound, Some(id)) = (self.outbound, self.id) else { return };
+        let Some((head, due)) = outbound.queue.undecided(&id, clock::steady_ms()) else { return };
+        tracing::error!(queue_id = %id, recipients = due.len(), "the attempt panicked, its message is deferred");
+        let settled = supervise::caught(async {
+            let mut run = Run::new(outbound, id, head);
+            run.no_connection = Some(INTERNAL_ERROR.to_owned());
+            run.put_off_all(&due);
+            run.close(None).await;
+        });
+        if let Err(panic) = settled.await {
+            panic.tell("delivery attempt");
+            outbound.queue.note(&id, &deferred(outbound, &due));
+        }
+        self.id = None;
+        outbound.queue.finish(&id, false, clock::steady_ms());
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.outbound.queue.finish(&id, false, clock::steady_ms());
+        }
+    }
+}
+
+/// In memory alone, and with no more than their next time.
+fn deferred(outbound: &Outbound, due: &[Due]) -> Vec<Outcome> {
+    let schedule = &outbound.delivery.load().schedule;
+    let later = due.iter().map(|due| {
+        let attempts = due.attempts.saturating_add(1);
+        let next = clock::steady_ms().saturating_add(schedule.pause(attempts));
+        let status = Status::Deferred { attempts, next, age: due.age, told: due.told };
+        Outcome { recipient: due.recipient, status, reply: INTERNAL_ERROR.into(), at: due.at }
+    });
+    later.collect()
 }
 
 /// What an attempt knows and has decided so far; what follows from it is in [`super::outcomes`].
@@ -163,6 +227,7 @@ impl<'a> Run<'a> {
     }
 
     async fn deliver(&mut self, body: Bytes, due: Vec<Due>, connection: &mut Option<Connection>) {
+        supervise::failpoint("attempt", &self.head.subject);
         let mut route = self.outbound.routes.of(&self.head);
         if route.dkim.is_some()
             && let Some(why) = refusal(&body)

@@ -1,6 +1,6 @@
 //! How many work at once, and what happens when the smarthost cannot be reached.
 
-use super::attempt::{Ended, attempt, put_off_due};
+use super::attempt::{Ended, Held, attempt, put_off_due};
 use super::sign::Pool;
 use super::{Connection, OpenError, OpenErrorKind, Routes, Smarthost};
 use crate::clock;
@@ -8,6 +8,7 @@ use crate::intake::Intake;
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::retry::Schedule;
 use crate::spool::Log;
+use crate::supervise;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,10 +40,17 @@ pub struct Outbound {
     working: AtomicUsize,
 }
 
-/// Counts a worker down, however it ends.
-struct Leaving<'a>(&'a AtomicUsize);
+/// Counts a worker, until it ends, in whatever way.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for Leaving<'_> {
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -168,6 +176,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
     let mut grow = tokio::time::interval(GROW_EVERY);
     grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
+        supervise::failpoint("delivery", &outbound.intake.hostname);
         let most = outbound.delivery.load().max_connections.max(1);
         allowed = allowed.min(most);
         outbound.queue.set_width(most);
@@ -176,7 +185,9 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                 tracing::error!("what becomes of mail cannot be written into the log: nothing is delivered meanwhile");
             }
             stuck = true;
-            while workers.try_join_next().is_some() {}
+            while let Some(ended) = workers.try_join_next() {
+                supervise::joined("delivery worker", ended);
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOG_LOOK) => {}
                 _ = stop.changed() => {}
@@ -214,7 +225,9 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
         let until_next = next.map_or(Duration::from_secs(3600), |at| {
             Duration::from_millis(at.saturating_sub(clock::steady_ms()).max(1))
         });
-        while workers.try_join_next().is_some() {}
+        while let Some(ended) = workers.try_join_next() {
+            supervise::joined("delivery worker", ended);
+        }
         let backlog = outbound.queue.backlog();
         let nobody_waits = outbound.idle.load(Ordering::Relaxed) == 0;
         if backlog > 0 && nobody_waits && workers.len() < allowed {
@@ -232,11 +245,13 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                 oldest = outbound.queue.oldest_ready();
             }
             () = outbound.queue.crowded(), if workers.len() < allowed => {}
-            Some(_) = workers.join_next(), if !workers.is_empty() => {}
+            Some(ended) = workers.join_next(), if !workers.is_empty() => supervise::joined("delivery worker", ended),
             _ = stop.changed() => {}
         }
     }
-    while workers.join_next().await.is_some() {}
+    while let Some(ended) = workers.join_next().await {
+        supervise::joined("delivery worker", ended);
+    }
 }
 
 fn spawn(
@@ -250,8 +265,7 @@ fn spawn(
 
 /// One worker: takes messages as long as there are any, and leaves after a while without.
 async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut connection: Option<Connection>) {
-    outbound.working.fetch_add(1, Ordering::Relaxed);
-    let _leaving = Leaving(&outbound.working);
+    let _working = Counted::new(&outbound.working);
     while !*stop.borrow() {
         // After a reload there may be too many.
         if outbound.working.load(Ordering::Relaxed) > outbound.delivery.load().max_connections.max(1) {
@@ -261,24 +275,31 @@ async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut conn
             break;
         }
         if let Some(job) = outbound.queue.take(clock::steady_ms()) {
-            match attempt(&outbound, job, &mut connection).await {
-                Ended::Done => {}
-                Ended::Unreachable(why) => {
+            let held = Held::new(&outbound, job.id);
+            match supervise::caught(attempt(&outbound, job, &mut connection)).await {
+                Ok(Ended::Done) => held.given_back(),
+                Ok(Ended::Unreachable(why)) => {
+                    held.given_back();
                     if outbound.queue.smarthost_is_down(&why, clock::unix_ms()) {
                         tracing::warn!("the smarthost cannot be reached, mail waits: {why}");
                     }
                     break;
                 }
+                Err(panic) => {
+                    // Nobody knows what was said on it.
+                    connection = None;
+                    held.release(&panic).await;
+                }
             }
             continue;
         }
-        outbound.idle.fetch_add(1, Ordering::Relaxed);
+        let idle = Counted::new(&outbound.idle);
         let left = tokio::select! {
             () = outbound.queue.work() => false,
             () = tokio::time::sleep(IDLE_CONNECTION) => true,
             _ = stop.changed() => true,
         };
-        outbound.idle.fetch_sub(1, Ordering::Relaxed);
+        drop(idle);
         if left {
             break;
         }

@@ -35,6 +35,11 @@ impl Lanes {
         self.ready
     }
 
+    /// Messages that are being delivered.
+    pub fn under_way(&self) -> usize {
+        self.lanes.values().map(|lane| lane.under_way.len()).sum()
+    }
+
     pub fn first(&self) -> Option<QueueId> {
         self.lanes.get(self.turns.front()?)?.ready.front().copied()
     }

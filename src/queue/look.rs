@@ -18,7 +18,22 @@ pub struct Figures {
     pub oldest: Option<u64>,
 }
 
+/// What tells whether delivery makes progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Messages that are due and that nobody has taken.
+    pub ready: usize,
+    pub under_way: usize,
+    /// Grows with whatever delivery does.
+    pub moves: u64,
+}
+
 impl Queue {
+    pub fn pulse(&self) -> Pulse {
+        let state = self.state();
+        Pulse { ready: state.ready.len(), under_way: state.ready.under_way(), moves: state.moves }
+    }
+
     /// Up to `limit` messages, the oldest first.
     pub fn list(&self, limit: usize) -> Vec<Listed> {
         let state = self.state();

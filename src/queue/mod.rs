@@ -19,7 +19,7 @@ use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
 use lanes::Lanes;
-pub use look::Figures;
+pub use look::{Figures, Pulse};
 use owners::Owners;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,8 @@ struct State {
     held: bool,
     /// Why the smarthost cannot be reached, and since when; no work is given out meanwhile.
     unreachable: Option<Unreachable>,
+    /// Messages taken, outcomes noted and attempts ended so far: what changes while delivery makes progress.
+    moves: u64,
     /// Those that have just left, with the time: for who asks before the history has them.
     settled: VecDeque<(u64, Listed)>,
     /// Whose they are.
@@ -242,6 +244,7 @@ impl Queue {
             }
             job.in_flight = true;
             let attempt = Attempt { id, head: Arc::clone(&job.head), due, hot: job.hot.take() };
+            state.moves += 1;
             state.ready.began(&lane, id, now);
             let more = state.ready.len() > 0;
             drop(state);
@@ -256,6 +259,7 @@ impl Queue {
     /// Notes what became of some recipients of a message that is being delivered.
     pub fn note(&self, id: &QueueId, outcomes: &[Outcome]) {
         let mut state = self.state();
+        state.moves += 1;
         let Some(job) = state.jobs.get_mut(id) else { return };
         for outcome in outcomes {
             if let Some(waiting) = job.recipients.get_mut(usize::from(outcome.recipient)) {
@@ -268,6 +272,7 @@ impl Queue {
     /// be reached, so that it is due as soon as that is over.
     pub fn finish(&self, id: &QueueId, stranded: bool, now: u64) {
         let mut state = self.state();
+        state.moves += 1;
         let Some(mut job) = state.jobs.remove(id) else { return };
         state.ready.ended(&job.lane, id, now);
         if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
@@ -284,6 +289,13 @@ impl Queue {
         drop(state);
         self.sooner.notify_one();
         self.work.notify_one();
+    }
+
+    /// A message that is being delivered, with the recipients of whom nothing was decided yet.
+    pub fn undecided(&self, id: &QueueId, now: u64) -> Option<(Arc<MessageHead>, Vec<Due>)> {
+        let state = self.state();
+        let job = state.jobs.get(id).filter(|job| job.in_flight)?;
+        Some((Arc::clone(&job.head), due_recipients(&job.recipients, now)))
     }
 
     /// Takes a message out of delivery's reach, for the operator to settle: the recipients that are not settled yet.

@@ -31,6 +31,7 @@ use crate::mail::Address;
 use crate::ops::Forget;
 use crate::spool::Log;
 use crate::store::MaybeStore;
+use crate::supervise;
 use arc_swap::ArcSwap;
 use fold::Fold;
 pub use messages::Limits;
@@ -86,16 +87,28 @@ pub struct Keeping {
 pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
     let (_, nothing) = mpsc::channel(1);
     let mut asked = std::mem::replace(&mut recorder.asked, nothing);
+    let mut turns = supervise::Turns::new("recorder");
+    while let Err(panic) = supervise::caught(follow(&recorder, &mut asked, &mut stop)).await {
+        // The next turn opens it once nobody reads it any more, and goes on behind what was committed.
+        recorder.store.store(None);
+        if turns.pause(&panic, &mut stop).await {
+            return;
+        }
+    }
+}
+
+async fn follow(recorder: &Recorder, asked: &mut mpsc::Receiver<Forget>, stop: &mut watch::Receiver<bool>) {
     let mut sweep = Sweep::default();
-    let mut fold = Fold::new(&recorder);
+    let mut fold = Fold::new(recorder);
     let mut opened = fold.open().await;
     loop {
+        supervise::failpoint("recorder", recorder.data_dir.to_str().unwrap_or_default());
         let end = recorder.log.end();
         let batch = match recorder.log.read(fold.cursor, READ_RECORDS) {
             Ok(batch) => batch,
             Err(e) => {
                 tracing::error!("the log cannot be read for the record: {e}");
-                if paused(&mut stop, LOOK_EVERY).await {
+                if paused(stop, LOOK_EVERY).await {
                     break;
                 }
                 continue;

@@ -9,6 +9,8 @@ mod online;
 mod parts;
 mod reload;
 mod systemd;
+#[cfg(test)]
+mod tests;
 
 pub use offline::{Findings, check_files};
 pub use online::{Probe, check_online};
@@ -20,6 +22,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::dashboard;
 use crate::event::{Event, Hit};
+use crate::health::Watch;
 use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
@@ -32,6 +35,7 @@ use crate::recorder::{self, Recorder};
 use crate::settings::{Settings, Snapshot};
 use crate::spool::{Entry, Log, OpenError, Options, Unwritten};
 use crate::store::MaybeStore;
+use crate::supervise;
 use crate::tls::{CertificateError, Challenges, ServerTls};
 use crate::track::{HostState, Hosts, Secure, Tracker, hits};
 use crate::verify;
@@ -175,7 +179,7 @@ pub async fn serve_until(
         let socket = bind(&mut sockets, listener.address).await?;
         bound.smtp.extend(socket.local_addr());
         let terms = parts::terms(&config, listener, tls.as_ref());
-        smtp.push(Listener { socket, terms: Arc::new(ArcSwap::from_pointee(terms)) });
+        smtp.push(Listener { socket: Arc::new(socket), terms: Arc::new(ArcSwap::from_pointee(terms)) });
     }
     let mut web = Vec::new();
     for address in &config.tracking.http {
@@ -205,6 +209,7 @@ pub async fn serve_until(
     let (events, _) = broadcast::channel::<Arc<Event>>(1_024);
 
     let store = MaybeStore::default();
+    let health = Arc::new(Watch::new(log.clone(), Arc::clone(&store), Arc::clone(&queue)));
     let machines = Arc::new(ArcSwap::new(Arc::clone(&config.events.machines)));
     let recorder = tokio::spawn(recorder::run(
         Recorder {
@@ -254,7 +259,9 @@ pub async fn serve_until(
     let style = parts::style(&config);
     let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, privacy, style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
-    let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
+    let (delivered, stop) = (Arc::clone(&outbound), delivering.clone());
+    let begin = move || outbound::run(Arc::clone(&delivered), stop.clone());
+    let delivery = tokio::spawn(supervise::run("delivery", begin, delivering));
 
     let mut fronts = JoinSet::new();
     let (hit_queue, hit_writer) = hits(crate::track::DEFAULT_PLACES);
@@ -280,29 +287,32 @@ pub async fn serve_until(
     let before = parts::before_tracking(&config);
     for socket in web {
         tracing::info!(address = %shown(&socket), "tracking host listens");
-        let (tracker, before, stop) = (Arc::clone(&tracker), before.clone(), accepting.clone());
-        let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-        fronts.spawn(async move { http::serve(socket, None, limits, before, tracker, stop).await });
+        let (tracker, before) = (Arc::clone(&tracker), before.clone());
+        let limits = parts::tracking_limits(&config);
+        fronts.spawn(listener(socket, None, limits, before, tracker, accepting.clone()));
     }
     if let Some(hosts) = &certificates {
         let tls = Arc::new(ServerTls::of_hosts(Arc::clone(hosts)).map_err(|e| StartError::Rustls(e.to_string()))?);
         for socket in secure_web {
             tracing::info!(address = %shown(&socket), "tracking host listens over TLS");
             let (tracker, before) = (Arc::new(Secure(Arc::clone(&tracker))), before.clone());
-            let (tls, stop) = (Some(Arc::clone(&tls)), accepting.clone());
-            let limits = http::Limits { connections: config.smtp.max_connections, ..http::Limits::default() };
-            fronts.spawn(async move { http::serve(socket, tls, limits, before, tracker, stop).await });
+            let limits = parts::tracking_limits(&config);
+            fronts.spawn(listener(socket, Some(Arc::clone(&tls)), limits, before, tracker, accepting.clone()));
         }
     }
-    fronts.spawn(systemd::feed_watchdog(log.clone(), Arc::clone(&store), accepting.clone()));
+    let (fed, stop) = (Arc::clone(&health), accepting.clone());
+    let begin = move || systemd::feed_watchdog(Arc::clone(&fed), stop.clone());
+    fronts.spawn(supervise::run("health", begin, accepting.clone()));
     tracing::info!(address = %shown(&api_socket), "API listens");
     let before = http::Fronts { trusted_proxies: config.api.trusted_proxies.clone().into(), ..http::Fronts::default() };
-    let stop = accepting.clone();
-    fronts.spawn(parts::keep_meters(meters.clone(), accepting.clone()));
+    let (kept, watched, stop) = (meters.clone(), Arc::clone(&health), accepting.clone());
+    let begin = move || parts::keep_meters(kept.clone(), Arc::clone(&watched), stop.clone());
+    fronts.spawn(supervise::run("health", begin, accepting.clone()));
     let front = Arc::new(ApiFront {
         api: api::Served::new(
             Arc::clone(&ops),
             meters,
+            health,
             NonZeroU32::new(config.api.rate_limit),
             config.api.address.ip().to_canonical(),
         ),
@@ -311,16 +321,17 @@ pub async fn serve_until(
     let limits = http::Limits { connections: parts::API_CONNECTIONS, ..http::Limits::default() };
     let api_tls = parts::api_tls(&config)?;
     if let Some(tls) = api_tls.clone() {
-        let stop = accepting.clone();
-        fronts.spawn(async move { tls.follow(stop).await });
+        fronts.spawn(follow(tls, accepting.clone()));
     }
-    fronts.spawn(async move { http::serve(api_socket, api_tls, limits, before, front, stop).await });
+    fronts.spawn(listener(api_socket, api_tls, limits, before, front, accepting.clone()));
     if let Some(hosts) = certificates {
         parts::keep_certificates(&config, &ops, hosts, challenges, &mut fronts, accepting.clone())?;
     }
     let (port, private) = (config.tracking.link_port, config.webhooks.allow_private);
     let looker = verify::Looker::new(Arc::clone(&ops), &config.dns.servers, port, private).map_err(StartError::Dns)?;
-    fronts.spawn(verify::run(Arc::new(looker), accepting.clone()));
+    let (looker, stop) = (Arc::new(looker), accepting.clone());
+    let begin = move || verify::run(Arc::clone(&looker), stop.clone());
+    fronts.spawn(supervise::run("verification", begin, accepting.clone()));
     let poster = Poster::new(&config.dns.servers, &config.webhooks);
     let webhooks = Arc::new(Webhooks {
         ops: Arc::clone(&ops),
@@ -328,16 +339,22 @@ pub async fn serve_until(
         poster: poster.map_err(StartError::Webhooks)?,
         rules: ArcSwap::from_pointee(parts::webhook_rules(&config)),
     });
-    fronts.spawn(webhook::run(Arc::clone(&webhooks), accepting.clone()));
-    fronts.spawn(webhook::tell_of_domains(Arc::clone(&ops), accepting.clone()));
-    fronts.spawn(admin::serve(commands, Arc::clone(&ops), Arc::clone(&intake), events, accepting.clone()));
+    let (sending, stop) = (Arc::clone(&webhooks), accepting.clone());
+    let begin = move || webhook::run(Arc::clone(&sending), stop.clone());
+    fronts.spawn(supervise::run("webhooks", begin, accepting.clone()));
+    let (telling, stop) = (Arc::clone(&ops), accepting.clone());
+    let begin = move || webhook::tell_of_domains(Arc::clone(&telling), stop.clone());
+    fronts.spawn(supervise::run("webhooks", begin, accepting.clone()));
+    let (commands, of, to, stop) = (Arc::new(commands), Arc::clone(&ops), Arc::clone(&intake), accepting.clone());
+    let begin =
+        move || admin::serve(Arc::clone(&commands), Arc::clone(&of), Arc::clone(&to), events.clone(), stop.clone());
+    fronts.spawn(supervise::run("command line", begin, accepting.clone()));
     let memory = Memory::new(config.smtp.max_message_size);
     let inbound = Arc::new(Inbound::new(Arc::clone(&intake), memory, parts::inbound_rules(&config)));
     let shutdown = config.smtp.timeouts.shutdown;
     let terms = config.smtp.listeners.iter().zip(&smtp).map(|(listener, l)| (listener.address, Arc::clone(&l.terms)));
     if let Some(tls) = tls.clone() {
-        let stop = accepting.clone();
-        fronts.spawn(async move { tls.follow(stop).await });
+        fronts.spawn(follow(tls, accepting.clone()));
     }
     let reloaded = Reloaded {
         terms: terms.collect(),
@@ -354,7 +371,9 @@ pub async fn serve_until(
     fronts.spawn(reload::run(reloaded, hangup, accepting.clone()));
     for listener in smtp {
         tracing::info!(address = %shown(&listener.socket), "SMTP listens");
-        fronts.spawn(inbound::serve(Arc::clone(&inbound), listener, accepting.clone()));
+        let (inbound, stop) = (Arc::clone(&inbound), accepting.clone());
+        let begin = move || inbound::serve(Arc::clone(&inbound), listener.clone(), stop.clone());
+        fronts.spawn(supervise::run("SMTP listener", begin, accepting.clone()));
     }
     tracing::info!("ready");
     systemd::ready();
@@ -385,6 +404,33 @@ pub async fn serve_until(
     let unwritten = tokio::task::spawn_blocking(move || log.close()).await.unwrap_or_default();
     tracing::info!(queued = queue.len(), "stopped");
     Ok(unwritten)
+}
+
+/// A listener for HTTP, until `stop`.
+async fn listener<H: http::Handler>(
+    socket: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    limits: http::Limits,
+    fronts: http::Fronts,
+    handler: Arc<H>,
+    stop: watch::Receiver<bool>,
+) {
+    let (socket, stopped) = (Arc::new(socket), stop.clone());
+    let begin = move || {
+        let (socket, handler) = (Arc::clone(&socket), Arc::clone(&handler));
+        http::serve(socket, tls.clone(), limits, fronts.clone(), handler, stopped.clone())
+    };
+    supervise::run("HTTP listener", begin, stop).await;
+}
+
+/// Takes certificates anew when their files change, until `stop`.
+async fn follow(tls: Arc<ServerTls>, stop: watch::Receiver<bool>) {
+    let stopped = stop.clone();
+    let begin = move || {
+        let (tls, stop) = (Arc::clone(&tls), stopped.clone());
+        async move { tls.follow(stop).await }
+    };
+    supervise::run("certificates", begin, stop).await;
 }
 
 fn shown(socket: &TcpListener) -> String {

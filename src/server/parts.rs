@@ -6,6 +6,7 @@ use crate::acme;
 use crate::config::{self, Config};
 use crate::dashboard;
 use crate::domain::{Demand, Expected};
+use crate::health::Watch;
 use crate::http;
 use crate::inbound::{self, Encryption, Terms};
 use crate::intake;
@@ -19,6 +20,7 @@ use crate::recorder::{Keeping, LeftAlone};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
+use crate::supervise;
 use crate::tls::{Challenges, HostCertificates, ServerTls};
 use crate::verify;
 use crate::webhook;
@@ -56,7 +58,10 @@ pub fn keep_certificates(
     match &config.tracking.tls {
         config::TrackingTls::External => {}
         config::TrackingTls::Files(folder) => {
-            fronts.spawn(acme::follow_files(Arc::clone(ops), hosts, folder.clone(), stop));
+            let (ops, folder, stopped) = (Arc::clone(ops), folder.clone(), stop.clone());
+            let begin =
+                move || acme::follow_files(Arc::clone(&ops), Arc::clone(&hosts), folder.clone(), stopped.clone());
+            fronts.spawn(supervise::run("certificates", begin, stop));
         }
         config::TrackingTls::Acme => {
             let ca = acme::Ca {
@@ -71,16 +76,25 @@ pub fn keep_certificates(
                 Box::pin(async move { verify::obstacle(&dns, &host, &domain, &terms.expected).await })
             });
             let acme = acme::Acme::new(Arc::clone(ops), hosts, challenges, ca, obstacle).map_err(StartError::Rustls)?;
-            fronts.spawn(acme::run(Arc::new(acme), stop));
+            let (acme, stopped) = (Arc::new(acme), stop.clone());
+            fronts.spawn(supervise::run("certificates", move || acme::run(Arc::clone(&acme), stopped.clone()), stop));
         }
     }
     Ok(())
 }
 
-/// Puts in order what was measured, until `stop`.
-pub async fn keep_meters(meters: Meters, mut stop: watch::Receiver<bool>) {
+/// Puts in order what was measured, and looks whether mail makes progress, until `stop`.
+pub async fn keep_meters(meters: Meters, health: Arc<Watch>, mut stop: watch::Receiver<bool>) {
+    let mut was_well = true;
     while tokio::time::timeout(UPKEEP, stop.wait_for(|stop| *stop)).await.is_err() {
         meters.upkeep();
+        let progress = health.progress();
+        match (was_well, progress.is_well()) {
+            (true, false) => tracing::error!("no progress: {}", progress.in_one_line()),
+            (false, true) => tracing::warn!("progress again: {}", progress.in_one_line()),
+            _ => {}
+        }
+        was_well = progress.is_well();
     }
 }
 
@@ -160,6 +174,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The API is for few.
 pub const API_CONNECTIONS: usize = 1_000;
+
+/// Limits of the tracking hosts.
+pub fn tracking_limits(config: &Config) -> http::Limits {
+    let limits = http::Limits::default();
+    http::Limits { connections: config.smtp.max_connections, ..limits }
+}
 
 /// Files that are open when there are as many connections as there may be.
 pub fn files_wanted(config: &Config) -> u64 {

@@ -9,6 +9,7 @@ use crate::intake::Intake;
 use crate::ops::Ops;
 use crate::outbound::Outbound;
 use crate::recorder::Keeping;
+use crate::supervise;
 use crate::tls::ServerTls;
 use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
@@ -35,13 +36,18 @@ pub struct Reloaded {
 
 /// Reloads at every SIGHUP until `stop`.
 pub async fn run(mut parts: Reloaded, mut hangup: Signal, mut stop: watch::Receiver<bool>) {
+    let mut turns = supervise::Turns::new("reload");
     loop {
         tokio::select! {
             told = hangup.recv() => if told.is_none() { return },
             _ = stop.wait_for(|stop| *stop) => return,
         }
         systemd::reloading();
-        parts.reload();
+        if let Err(panic) = supervise::caught(async { parts.reload() }).await
+            && turns.pause(&panic, &mut stop).await
+        {
+            return;
+        }
         systemd::ready();
     }
 }

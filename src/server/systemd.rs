@@ -3,12 +3,11 @@
 //! All of it does nothing where systemd does not ask for it.
 
 use super::StartError;
-use crate::health;
-use crate::spool::Log;
-use crate::store::MaybeStore;
+use crate::health::Watch;
 use sd_notify::NotifyState;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -72,15 +71,16 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells the watchdog that we live for as long as log and store answer, half of its time apart.
-pub async fn feed_watchdog(log: Log, store: MaybeStore, mut stop: watch::Receiver<bool>) {
+/// Tells the watchdog that we live for as long as log and store answer and mail goes out, half of its time apart. A log
+/// that cannot be written is no reason for a restart, which would deliver again what is known to this process alone.
+pub async fn feed_watchdog(watched: Arc<Watch>, mut stop: watch::Receiver<bool>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let pause = (limit / 2).max(Duration::from_millis(100));
     loop {
-        let health = health::check(&log, &store, pause / 2).await;
-        match health.is_alive() {
+        let (health, progress) = (watched.check(pause / 2).await, watched.progress());
+        match health.is_alive() && !progress.asks_for_a_restart() {
             true => tell(&[NotifyState::Watchdog]),
-            false => tracing::error!("the watchdog is not fed: {health:?}"),
+            false => tracing::error!("the watchdog is not fed: {health:?}, {}", progress.in_one_line()),
         }
         if tokio::time::timeout(pause / 2, stop.wait_for(|stop| *stop)).await.is_ok() {
             // Draining has its own time limit.

@@ -186,6 +186,14 @@ pub struct Cursor {
     pub offset: u64,
 }
 
+/// How far the one who reads the log on is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    pub reads_from: Cursor,
+    /// The end of what is durable.
+    pub end: Cursor,
+}
+
 /// Numbers for metrics. Counters run from [`Log::open`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {

@@ -171,6 +171,10 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    pub fn is_closing(&self) -> bool {
+        locked(&self.state).closing
+    }
+
     /// Closes and answers all that waits with `Closed`; for a writer that ends, in whatever way.
     pub fn abandon(&self) {
         let left = {

@@ -4,7 +4,7 @@ use super::index::full_statuses;
 use super::record::{Effect, HEADER, HeadError, Header, Seal, kind};
 use super::segment::DATA;
 use super::walk::{Step, Walk};
-use super::{Cursor, Log, MessageHead, ReadError};
+use super::{Cursor, Log, MessageHead, ReadError, Reader, locked};
 use crate::event::Hit;
 use crate::mail::{Outcome, QueueId};
 use bytes::Bytes;
@@ -54,10 +54,16 @@ pub enum Stored {
 const ENOUGH: u64 = 4 * 1024 * 1024;
 
 impl Log {
+    /// How far the reader is. Touches no disk.
+    pub fn reader(&self) -> Reader {
+        Reader { reads_from: *locked(&self.0.shared.reads_from), end: *self.0.shared.durable.borrow() }
+    }
+
     /// Up to `max` durable records from the cursor on. Damaged ones are passed over, as recovery does.
     ///
     /// Reads the disk, one segment at a time: a batch with no records and another `next` is not the end.
     pub fn read(&self, from: Cursor, max: usize) -> Result<Batch, ReadError> {
+        *locked(&self.0.shared.reads_from) = from;
         let part = match self.part(from) {
             Ok(part) => part,
             Err(nothing) => return Ok(nothing),

@@ -19,7 +19,11 @@ pub(super) struct Shared {
     pub durable: watch::Sender<Cursor>,
     /// What the reader has released, once it has said so.
     pub released: Mutex<Option<Cursor>>,
+    /// Where it read last.
+    pub reads_from: Mutex<Cursor>,
     full: AtomicBool,
+    /// What a writer that panicked had in its hand.
+    pub in_hand: Mutex<Vec<Item>>,
     /// What was left when the log was closed.
     pub unwritten: OnceLock<Unwritten>,
     /// The counters among the numbers; the others are taken from the index.
@@ -36,7 +40,9 @@ impl Shared {
             durable: watch::Sender::new(index.end()),
             index: Mutex::new(index),
             released: Mutex::new(None),
+            reads_from: Mutex::default(),
             full: AtomicBool::new(false),
+            in_hand: Mutex::default(),
             unwritten: OnceLock::new(),
             counters: Mutex::new(counters),
         }

@@ -308,6 +308,57 @@ fn a_full_disk_refuses_mail_and_keeps_outcomes() {
 }
 
 #[test]
+fn outcomes_that_cannot_be_written_are_said_until_all_are() {
+    let dir = TempDir::new().unwrap();
+    let faults = Faults::default();
+    let (log, _) = Log::open_with(options(dir.path()), faults.clone()).unwrap();
+    log.append(message(1, 3)).wait().unwrap();
+    assert_eq!(log.stuck_for(), None);
+    // What somebody waits for is answered, and keeps nothing from being delivered.
+    locked(&faults.planned).push((Op::Sync, libc::EIO));
+    assert!(log.append(message(2, 1)).wait().is_err());
+    assert_eq!(log.stuck_for(), None);
+    for op in [Op::Sync, Op::Write] {
+        // Enough for every try in the meantime.
+        locked(&faults.planned).extend([(op, libc::EIO); 10_000]);
+        log.append_soon(outcome(1, 0, Status::Delivered)).unwrap();
+        eventually("it is stuck", || log.stuck_for().is_some());
+        let before = locked(&faults.planned).len();
+        eventually("it is tried again", || locked(&faults.planned).len() + 1 < before);
+        assert!(log.stuck_for().is_some(), "a write that is not synced yet is no end of it");
+        locked(&faults.planned).clear();
+        eventually("it is written", || log.stuck_for().is_none());
+        assert_eq!(log.stats().waiting_for_disk, 0);
+    }
+    // What is left at the end is counted: two copies, of which one was delivered.
+    locked(&faults.planned).extend([(Op::Sync, libc::EIO); 10_000]);
+    log.append_soon(outcome(1, 1, Status::Delivered)).unwrap();
+    log.append_soon(outcome(1, 1, Status::Relayed)).unwrap();
+    log.append_soon(outcome(1, 2, Status::Bounced)).unwrap();
+    assert_eq!(log.close(), Unwritten { entries: 3, deliveries: 1 });
+    assert_eq!(log.close(), Unwritten { entries: 3, deliveries: 1 });
+}
+
+#[test]
+fn a_writer_that_panics_goes_on_and_forgets_no_outcome() {
+    use crate::supervise::PLANNED;
+    let dir = TempDir::new().unwrap();
+    let (log, _) = open(dir.path());
+    log.append(message(1, 2)).wait().unwrap();
+    let place = dir.path().to_str().unwrap().to_owned();
+    let plan = |turns| locked(&PLANNED).push(("log", place.clone(), turns));
+    let is_over = || locked(&PLANNED).iter().all(|(_, at, _)| *at != place);
+    plan(2);
+    log.append_soon(outcome(1, 0, Status::Delivered)).unwrap();
+    eventually("two panics", is_over);
+    log.append(message(2, 1)).wait().unwrap();
+    log.append_soon(outcome(1, 1, Status::Relayed)).unwrap();
+    assert_eq!(log.close(), Unwritten::default());
+    let (_log, recovered) = open(dir.path());
+    assert_eq!(recovered.messages.iter().map(|m| m.id).collect::<Vec<_>>(), [id(2)]);
+}
+
+#[test]
 fn too_little_free_space_refuses_mail() {
     let dir = TempDir::new().unwrap();
     let (log, _) = Log::open(Options { min_free: u64::MAX, ..options(dir.path()) }).unwrap();

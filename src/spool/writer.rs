@@ -9,19 +9,26 @@ use super::record::Effect;
 use super::shared::Shared;
 use super::tail::Tail;
 use super::{AppendError, Options, Unwritten, locked};
+use crate::supervise::{Panic, failpoint};
 use std::fs::File;
 use std::io;
+use std::iter::Peekable;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::vec;
 
 /// How long an entry for which nobody waits lies in memory alone, where it could not be written directly.
 const LINGER: Duration = Duration::from_millis(5);
 
 /// Pause between two looks at the disk, and before what failed is tried again.
 pub(super) const TICK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+/// Turns that end by a panic while the log is closed.
+const LAST_TURNS: u32 = 3;
 
 /// Starts the writer on what recovery left. The lock is released when the thread ends.
 pub(super) fn spawn(shared: Arc<Shared>, options: Options, lock: File, faults: Faults) -> io::Result<JoinHandle<()>> {
@@ -60,13 +67,31 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// A panic ends one turn of the thread: those who wait get an error, what nobody waits for is kept and written later.
     fn run(mut self) {
         let mut batch = Vec::new();
+        let mut last = LAST_TURNS;
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.turns(&mut batch))) {
+            Panic::of(&*payload).tell("log");
+            let left = mem::take(&mut *locked(&self.shared.in_hand)).into_iter().chain(mem::take(&mut batch));
+            self.fail(&AppendError::Failed("the log's writer panicked".into()), left);
+            if self.shared.queue.is_closing() {
+                last -= 1;
+                if last == 0 {
+                    return;
+                }
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    fn turns(&mut self, batch: &mut Vec<Item>) {
         loop {
+            failpoint("log", self.options.dir.to_str().unwrap_or_default());
             let linger = LINGER.min(self.options.lazy);
             let shared = Arc::clone(&self.shared);
-            let closing = shared.queue.take(&mut batch, || self.wake_at(), linger);
-            self.write(&mut batch, closing);
+            let closing = shared.queue.take(batch, || self.wake_at(), linger);
+            self.write(batch, closing);
             if closing || self.tail().sync_at().is_some_and(|at| at <= Instant::now()) {
                 // A failure has been logged, counted and answered to whom it concerns.
                 let _ = self.sync();
@@ -129,12 +154,13 @@ impl Writer {
     }
 
     fn write_all(&mut self, items: Vec<Item>) -> Result<(), AppendError> {
-        let mut items = items.into_iter().peekable();
-        while items.peek().is_some() {
+        let shared = Arc::clone(&self.shared);
+        let mut hand = InHand { items: items.into_iter().peekable(), left: &shared.in_hand };
+        while hand.items.peek().is_some() {
             let urgent = {
                 let mut tail = self.tail();
-                let urgent = tail.write_part(&self.shared, &mut items);
-                if urgent.is_ok() && items.peek().is_none() {
+                let urgent = tail.write_part(&self.shared, &mut hand.items);
+                if urgent.is_ok() && hand.items.peek().is_none() {
                     self.shared.queue.set_in_hand(false);
                 }
                 urgent
@@ -142,7 +168,7 @@ impl Writer {
             let done = urgent.and_then(|urgent| if urgent { self.sync_pending() } else { Ok(()) });
             if let Err(error) = done {
                 // What comes behind must not overtake what failed.
-                self.fail(&error, items);
+                self.fail(&error, hand.items.by_ref());
                 return Err(error);
             }
         }
@@ -231,6 +257,20 @@ impl Writer {
                 true => tracing::error!(free, min_free = self.options.min_free, "disk nearly full: no mail is taken"),
                 false => tracing::warn!(free, "disk has space again: mail is taken"),
             }
+        }
+    }
+}
+
+/// Entries on their way to the file. What is left of them outlives a panic.
+struct InHand<'a> {
+    items: Peekable<vec::IntoIter<Item>>,
+    left: &'a Mutex<Vec<Item>>,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            locked(self.left).extend(self.items.by_ref());
         }
     }
 }

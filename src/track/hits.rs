@@ -5,6 +5,7 @@
 
 use super::repeats::Repeats;
 use crate::event::{Hit, HitKind};
+use crate::supervise;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,6 +24,8 @@ const BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// After a look into the queue that did not fill a batch: under load the writer is woken a hundred times a second and
 /// not for every hit, which takes a tenth off the CPU time of a redirect.
 const GATHER: Duration = Duration::from_millis(10);
+/// Turns that end by a panic while everything ends.
+const LAST_TURNS: u32 = 3;
 /// For a place in a full queue.
 const FULL_WAIT: Duration = Duration::from_millis(50);
 
@@ -77,7 +80,28 @@ impl HitWriter {
     /// Hands batches to `write`, one at a time, until `shutdown` turns true or all queues are gone; then what is
     /// queued is still written. A first hit is handed on at once after a silence, else within 50 ms; its repeats
     /// within five seconds follow as counts, every 500 ms. The hits of a batch that `write` fails on are lost.
+    ///
+    /// After a panic it begins again; what it had in hand is lost.
     pub async fn run<W, F, E>(mut self, mut write: W, mut shutdown: watch::Receiver<bool>)
+    where
+        W: FnMut(Vec<Hit>) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: fmt::Display,
+    {
+        let mut turns = supervise::Turns::new("hits");
+        let mut last = LAST_TURNS;
+        while let Err(panic) = supervise::caught(self.take_hits(&mut write, &mut shutdown)).await {
+            // What is queued is still to be written after the end of the others.
+            if turns.pause(&panic, &mut shutdown).await {
+                last -= 1;
+                if last == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn take_hits<W, F, E>(&mut self, write: &mut W, shutdown: &mut watch::Receiver<bool>)
     where
         W: FnMut(Vec<Hit>) -> F,
         F: Future<Output = Result<(), E>>,
@@ -96,7 +120,7 @@ impl HitWriter {
             let mut gather = false;
             tokio::select! {
                 biased;
-                () = told(&mut shutdown), if !closing => {
+                () = told(shutdown), if !closing => {
                     closing = true;
                     self.receiver.close();
                 }
@@ -113,7 +137,7 @@ impl HitWriter {
             }
             repeats.take_due(clock(), &mut batch);
             if batch.len() >= BATCH || (!batch.is_empty() && Instant::now() >= next_batch) {
-                self.hand_on(std::mem::take(&mut batch), &mut write).await;
+                self.hand_on(std::mem::take(&mut batch), write).await;
                 next_batch = Instant::now() + BATCH_PAUSE;
             }
             if gather {
@@ -122,7 +146,7 @@ impl HitWriter {
         }
         repeats.take_all(&mut batch);
         if !batch.is_empty() {
-            self.hand_on(batch, &mut write).await;
+            self.hand_on(batch, write).await;
         }
     }
 

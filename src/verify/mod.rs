@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::mail::DomainName;
 use crate::ops::{self, Ops};
+use crate::supervise;
 pub use dns::Dns;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ const AT_ONCE_ASKED: usize = 64;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a finding could not be written down.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// After a look that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What looking at hosts takes.
 pub struct Looker {
@@ -152,8 +155,11 @@ pub async fn run(looker: Arc<Looker>, mut stop: watch::Receiver<bool>) {
                 let id = match ended {
                     Ok((id, ())) => id,
                     Err(e) => {
-                        tracing::error!("a look at DNS failed: {e}");
-                        e.id()
+                        let id = e.id();
+                        supervise::joined::<()>("verification", Err(e));
+                        // It is due again at once.
+                        tokio::time::sleep(AFTER_PANIC).await;
+                        id
                     }
                 };
                 under_way.remove(&id);

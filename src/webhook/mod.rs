@@ -22,6 +22,7 @@ use crate::intake::Intake;
 use crate::mail::Address;
 use crate::ops::Ops;
 use crate::store::{self, Store, StoreError};
+use crate::supervise;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,9 +95,10 @@ pub async fn run(webhooks: Arc<Webhooks>, mut stop: watch::Receiver<bool>) {
                 let id = match ended {
                     Ok((id, ())) => id,
                     Err(e) => {
-                        tracing::error!("sending to an endpoint failed: {e}");
+                        let id = e.id();
+                        supervise::joined::<()>("webhooks", Err(e));
                         tokio::time::sleep(PAUSE).await;
-                        e.id()
+                        id
                     }
                 };
                 served.retain(|_, task| *task != id);

@@ -21,6 +21,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("settings", &["settings", "health", "meters"]),
     ("state", &["queue", "store"]),
     ("files and clock", &["spool", "keys", "config", "clock"]),
+    ("what survives a panic", &["supervise"]),
     ("core", &["kill"]),
     ("core", &["rewrite", "dsn"]),
     ("core", &["smtp", "mime", "token", "domain", "event", "retry", "privacy"]),
