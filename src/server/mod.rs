@@ -110,6 +110,9 @@ pub struct Bound {
     pub api: Option<SocketAddr>,
 }
 
+/// How long the last hits may take to be written.
+const HITS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs until SIGTERM or SIGINT, then drains; what the log could not be told.
 pub async fn serve(config: Config) -> Result<Unwritten, StartError> {
     modes::owner_alone();
@@ -203,6 +206,7 @@ pub async fn serve_until(
     let (stop_accepting, accepting) = watch::channel(false);
     let (stop_delivery, delivering) = watch::channel(false);
     let (stop_recorder, recording) = watch::channel(false);
+    let (stop_hits, taking_hits) = watch::channel(false);
     let (forget, asked) = mpsc::channel(16);
     let webhook_news = Arc::new(tokio::sync::Notify::new());
     let keeping = Arc::new(ArcSwap::from_pointee(parts::keeping(&config)));
@@ -274,7 +278,7 @@ pub async fn serve_until(
             }
             hit_log.append(Entry::Hits(batch))
         },
-        accepting.clone(),
+        taking_hits,
     ));
     let tracker = Arc::new(Tracker::new(
         Arc::clone(&keys.signer),
@@ -383,13 +387,15 @@ pub async fn serve_until(
     tracing::info!("stopping");
     systemd::stopping(2 * shutdown + Duration::from_secs(20));
     let _ = stop_accepting.send(true);
-    let drained = tokio::time::timeout(shutdown, async {
-        while fronts.join_next().await.is_some() {}
-        let _ = hits_done.await;
-    });
+    let drained = tokio::time::timeout(shutdown, async { while fronts.join_next().await.is_some() {} });
     if drained.await.is_err() {
         tracing::warn!("sessions were cut at the deadline; what they had not been told to be accepted they send again");
         fronts.shutdown().await;
+    }
+    // Nobody is answered any more, so no hit comes behind these: what was answered is written down.
+    let _ = stop_hits.send(true);
+    if tokio::time::timeout(HITS_PATIENCE, hits_done).await.is_err() {
+        tracing::error!("the last opens and clicks could not be written in time, and are lost");
     }
     let _ = stop_delivery.send(true);
     let mut delivery = delivery;

@@ -175,10 +175,11 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// The API is for few.
 pub const API_CONNECTIONS: usize = 1_000;
 
-/// Limits of the tracking hosts.
+/// Limits of the tracking hosts. What is answered at the end of the drain can still be recorded behind it.
 pub fn tracking_limits(config: &Config) -> http::Limits {
     let limits = http::Limits::default();
-    http::Limits { connections: config.smtp.max_connections, ..limits }
+    let drain_time = limits.drain_time.min(config.smtp.timeouts.shutdown * 3 / 4);
+    http::Limits { connections: config.smtp.max_connections, drain_time, ..limits }
 }
 
 /// Files that are open when there are as many connections as there may be.
