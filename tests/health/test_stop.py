@@ -9,7 +9,7 @@ import unittest
 
 from ground import BINARY, DOMAIN, Case, Client, Sink, letter, within
 
-ROUNDS, CONNECTIONS, TOGETHER = 12, 40, 20
+ROUNDS, CONNECTIONS, TOGETHER = 10, 40, 20
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
 
 
