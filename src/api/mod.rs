@@ -119,13 +119,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
 
 impl Served {
     /// `limit` is how many requests a second a key may make; `None`: as many as it likes. `address` is where it listens.
-    pub fn new(
-        ops: Arc<Ops>,
-        meters: Meters,
-        health: Arc<Watch>,
-        limit: Option<NonZeroU32>,
-        address: IpAddr,
-    ) -> Self {
+    pub fn new(ops: Arc<Ops>, meters: Meters, health: Arc<Watch>, limit: Option<NonZeroU32>, address: IpAddr) -> Self {
         let (router, mut openapi) = routes().split_for_parts();
         if limit.is_some() {
             caller::describe_limits(&mut openapi);

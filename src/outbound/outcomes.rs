@@ -242,6 +242,7 @@ mod tests {
             message_id: "".into(),
             size: 5,
             tags: Vec::new(),
+            role: crate::mail::Role::Submission,
         });
         let mut run = Run::new(outbound, QueueId::new(now, [7; 10]), head);
         let due = Due { recipient: 0, attempts: 9, age: 5 * 3_600_000, at: now, told: false };
