@@ -87,7 +87,7 @@ pub enum Refusal {
     /// MAIL FROM does.
     OtherReturnPath(Vec<DomainName>),
     /// A tied key, and a header that readers could take in two ways.
-    Unclear(Doubt),
+    Unclear(Vec<DomainName>, Doubt),
     /// The key was revoked after the client authenticated.
     KeyRevoked,
     QueueFull,
@@ -264,10 +264,10 @@ fn speaks_for_its_own(
     sender: Option<&Address>,
     mail_from: MailFrom,
 ) -> Result<(), Refusal> {
-    let tied_to = || key.domains.iter().map(|tie| tie.name.clone()).collect();
+    let tied_to = || -> Vec<DomainName> { key.domains.iter().map(|tie| tie.name.clone()).collect() };
     let own = |name: &DomainName| key.sends_for(Some(name), settings.domains.get(name));
     let own_or_below = |name: &DomainName| key.domains.iter().any(|tie| name.is_within(&tie.name) && own(&tie.name));
-    let named = originators(message).map_err(Refusal::Unclear)?;
+    let named = originators(message).map_err(|doubt| Refusal::Unclear(tied_to(), doubt))?;
     if !named.from.iter().all(own) {
         return Err(Refusal::OtherDomain(tied_to()));
     }
@@ -313,11 +313,9 @@ impl Refusal {
             }
             Self::OtherSender(domains) => not_own(domains, "Sender, or a Resent field, names another domain"),
             Self::OtherReturnPath(domains) => not_own(domains, "MAIL FROM names another domain"),
-            Self::Unclear(doubt) => Reply::with_text(
-                550,
-                Enhanced(5, 7, 1),
-                format!("This API key is for certain domains, and it cannot be told whose message this is: {doubt}"),
-            ),
+            Self::Unclear(domains, doubt) => {
+                not_own(domains, &format!("whose message this is cannot be told: {doubt}"))
+            }
             Self::KeyRevoked => Reply::new(550, Enhanced(5, 7, 1), "The API key was revoked"),
             Self::QueueFull => Reply::new(451, Enhanced(4, 3, 1), "The queue is full, try again later"),
             Self::ShareFull => Reply::new(
