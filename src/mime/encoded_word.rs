@@ -58,7 +58,7 @@ pub fn decode_all(text: &str) -> Option<Decoded> {
     let (mut out, mut words, mut rest, mut after_word) = (String::new(), String::new(), text, false);
     while let Some(at) = rest.find("=?") {
         let (before, word) = rest.split_at(at);
-        if !(after_word && before.trim_matches([' ', '\t']).is_empty()) {
+        if !(after_word && before.trim_matches([' ', '\t', '\n']).is_empty()) {
             out.push_str(before);
         }
         // `=?charset?encoding?text?=`: the text may begin with `=`.

@@ -43,12 +43,16 @@ const SPECIALS: [char; 11] = ['"', '\\', '(', ')', '<', '>', '[', ']', ',', ':',
 /// Longer than any header that people read.
 const MAX_VALUE: usize = 64 << 10;
 
-/// Without the line ends of folding. `None` where it is not UTF-8 (RFC 6532) or holds other controls.
+/// With LF for each line end of folding, which has white space behind it. `None` where it is not UTF-8 (RFC 6532) or
+/// holds other controls.
 fn unfolded(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= MAX_VALUE)?;
-    let text = text.replace("\r\n ", " ").replace("\r\n\t", "\t").replace("\n ", " ").replace("\n\t", "\t");
+    let text = text.replace("\r\n", "\n");
+    if text.split('\n').skip(1).any(|line| !line.starts_with([' ', '\t'])) {
+        return None;
+    }
     // U+2028 and U+2029 end a line too, as some see it.
-    let ends_lines = |c: char| c != '\t' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+    let ends_lines = |c: char| !matches!(c, '\t' | '\n') && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
     Some(text).filter(|text| !text.contains(ends_lines))
 }
 
@@ -56,7 +60,8 @@ struct Reader<'a> {
     rest: &'a str,
     /// All that stands in quotes, decoded. It is no part of an address, unless there are `specials`.
     quoted: String,
-    /// An encoded word holds [`SPECIALS`]: who decodes first sees other quotes.
+    /// An encoded word holds [`SPECIALS`]: who decodes first sees other quotes. Or quotes or a comment are folded: some
+    /// readers end them with the line.
     specials: bool,
     found: Mailboxes,
 }
@@ -80,6 +85,7 @@ impl<'a> Reader<'a> {
                 _ if address_for_name => return None,
                 '"' => {
                     let inside = self.quoted_string()?;
+                    self.specials |= inside.contains('\n');
                     let decoded = self.decoded(&inside)?;
                     self.quoted.push_str(&decoded);
                     self.quoted.push(' ');
@@ -172,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 
     fn blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n']);
     }
 
     /// Comments without comments and quoted pairs inside.
@@ -185,8 +191,13 @@ impl<'a> Reader<'a> {
                 return None;
             }
             self.mention(comment, false)?;
+            self.specials |= comment.contains('\n');
             let decoded = self.decoded(comment)?;
             if decoded != comment {
+                // Decoded first, this would end the comment, and what is behind it might belong to a domain before it.
+                if decoded.contains(['(', ')', '\\']) {
+                    return None;
+                }
                 self.mention(&decoded, false)?;
             }
             self.rest = rest;
@@ -211,7 +222,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let end = behind.find(|c: char| !is_domain(c)).unwrap_or(behind.len());
-            self.found.mentioned.push(DomainName::parse(behind[..end].trim_matches('.')).ok()?);
+            self.found.mentioned.push(DomainName::parse(behind[..end].trim_end_matches('.')).ok()?);
         }
         Some(())
     }
