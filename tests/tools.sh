@@ -12,6 +12,12 @@ python_packages() {
     "$tools/bin/pip" install --quiet --disable-pip-version-check "$@"
 }
 
+# dkimpy is there as source alone. What makes a wheel of it is pinned as well, so pip may not choose that by itself.
+dkim_packages() {
+    python_packages --requirement tests/dkim/build.txt &&
+        python_packages --no-build-isolation --requirement tests/dkim/requirements.txt
+}
+
 # cargo_tool NAME VERSION: prebuilt where there is such a thing, else compiled, which takes minutes.
 cargo_tool() {
     "$1" --version 2>/dev/null | grep -qwF "$2" && return

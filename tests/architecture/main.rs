@@ -4,6 +4,7 @@
 //! Reading is `source`'s: it gives the paths of each file, with the line. Not looked at: what a macro of another crate
 //! writes, and paths through a renamed import of half a path (`use std as s`).
 
+mod pins;
 mod source;
 
 use source::{Place, Use};
