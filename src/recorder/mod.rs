@@ -18,6 +18,7 @@ mod model;
 mod news;
 mod people;
 mod records;
+mod share;
 mod sums;
 mod sweep;
 #[cfg(test)]

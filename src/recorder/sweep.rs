@@ -7,6 +7,7 @@
 //! turns has forgotten is logged in one line.
 
 use super::fold::Fold;
+use super::share;
 use super::today::{Kept, Look, MOST_AHEAD_MS, STAYED_MS, Today};
 use crate::clock;
 use crate::event::payload::iso_z;
@@ -38,6 +39,8 @@ pub(super) struct Sweep {
     traces: Vec<u8>,
     /// What is older goes for its size, and how large the view was when that was decided; `None` until it was read.
     cut: Option<(u64, u64)>,
+    /// A domain that holds too much of it, and before when its messages go.
+    greedy: Option<(Box<str>, u64)>,
     /// Which opening of the store this has begun with.
     opening: u64,
     /// When hits were last gone through from the first on.
@@ -101,6 +104,7 @@ impl Sweep {
         for id in &ids {
             forget_message(fold, store, id, out)?;
         }
+        let of_greedy = self.forget_of_greedy(fold, store, out)?;
         let times = store::times_before(store, old, ROWS)?;
         out.extend(times.iter().cloned().map(Write::Delete));
         // What a turn has forgotten need not be looked at for its addresses.
@@ -111,7 +115,27 @@ impl Sweep {
         self.forgotten.before = self.forgotten.before.max(old);
         self.forgotten.messages += ids.len();
         self.forgotten.deliveries += deliveries;
-        Ok(ids.len() == MESSAGES || times.len() == ROWS || deliveries == ROWS || stripped || walking)
+        Ok(ids.len() == MESSAGES || of_greedy || times.len() == ROWS || deliveries == ROWS || stripped || walking)
+    }
+
+    /// Forgets some messages of the domain that holds too much. True when there are more.
+    fn forget_of_greedy(
+        &mut self,
+        fold: &mut Fold<'_>,
+        store: &Store,
+        out: &mut Vec<Write>,
+    ) -> Result<bool, StoreError> {
+        let Some((domain, before)) = &self.greedy else { return Ok(false) };
+        let before = Some(QueueId::new(*before, [0; 10]));
+        let ids = store::message_ids(store, Some(domain), before, None, MESSAGES, false)?;
+        for id in &ids {
+            forget_message(fold, store, id, out)?;
+        }
+        self.forgotten.messages += ids.len();
+        if ids.len() < MESSAGES {
+            self.greedy = None;
+        }
+        Ok(self.greedy.is_some())
     }
 
     /// The time up to which the clock is believed; `None` where there is no history yet.
@@ -195,7 +219,7 @@ impl Sweep {
     }
 
     /// Before when everything has to go, where the view takes too much of the disk: the oldest tenth of its messages,
-    /// in whole hours. sled uses the space again and hardly gives any back, so that the next time is when it has grown
+    /// in whole hours; or, where one domain holds more than half of it, as many of its own alone. sled uses the space again and hardly gives any back, so that the next time is when it has grown
     /// further, also after a restart.
     fn look_at_size(&mut self, fold: &mut Fold<'_>, store: &Store, most: u64) -> Result<u64, StoreError> {
         let (mut cut, at_size) = match self.cut {
@@ -208,14 +232,23 @@ impl Sweep {
             let hours = store::counts_by_hour(store, Scope::All, 0..u32::MAX)?;
             let messages = |counts: &store::Counts| counts.get(Counter::Messages);
             let tenth = hours.iter().map(|(_, counts)| messages(counts)).sum::<u64>() / 10;
+            self.greedy = share::greedy(store, &hours, tenth)?;
             let mut seen = 0;
-            let until = hours.iter().find(|(_, counts)| {
+            let until = hours.iter().filter(|_| self.greedy.is_none()).find(|(_, counts)| {
                 seen += messages(counts);
                 seen > tenth
             });
             if let Some((hour, _)) = until {
                 cut = cut.max(u64::from(*hour) * 3_600_000);
                 tracing::warn!(size, most, "the history takes too much of the disk: its oldest tenth is forgotten");
+                metrics::counter!("trackpost_history_cut_total").increment(1);
+            }
+            if let Some((domain, _)) = &self.greedy {
+                tracing::warn!(
+                    size, most, %domain,
+                    "the history takes too much of the disk, more than half of it of one domain: the oldest of that is \
+                     forgotten"
+                );
                 metrics::counter!("trackpost_history_cut_total").increment(1);
             }
             fold.with_counts(store::cut_write(cut, size));
