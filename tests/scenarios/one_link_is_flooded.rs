@@ -16,7 +16,9 @@ fn flood(address: SocketAddr, url: &str, names: bool) {
     let mut answer = [0; 4_096];
     for n in 0..HITS {
         let agent = if names { format!("{FIREFOX} {n}") } else { FIREFOX.to_owned() };
-        write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n\r\n").unwrap();
+        // In one write: the parts of one would wait for each other's acknowledgements.
+        let lines = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n\r\n");
+        stream.write_all(lines.as_bytes()).unwrap();
         let mut read = 0;
         while !answer[..read].windows(4).any(|end| end == b"\r\n\r\n") {
             read += stream.read(&mut answer[read..]).unwrap();
