@@ -102,6 +102,7 @@ pub static ALL: &[Meter] = &[
     counter("trackpost_dkim_unsigned_total", "Mail of signing domains that left unsigned, by the reason.")
         .by("reason", &[]),
     counter("trackpost_auth_failures_total", "Wrong user names and passwords over SMTP."),
+    counter("trackpost_gave_way_total", "SMTP sessions that had to give way when memory was short: 452 4.3.1."),
     gauge("trackpost_connections", "Open connections of clients.").by("protocol", &["smtp", "http"]),
     counter("trackpost_http_refused_connections_total", "HTTP connections over the limit, turned away."),
     // The queue.

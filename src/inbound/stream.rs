@@ -28,6 +28,19 @@ impl Stream {
         *self = Self::Tls(Box::new(shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??));
         Ok(())
     }
+
+    /// Ready when a read is worth a try.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => match stream.get_ref() {
+                (socket, tls) if tls.wants_read() => socket.poll_read_ready(cx),
+                // It has bytes already, or has to say something first.
+                _ => Poll::Ready(Ok(())),
+            },
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

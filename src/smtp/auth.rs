@@ -41,6 +41,14 @@ pub(super) fn begin(mechanism: Mechanism, initial: Option<&str>) -> Step {
 }
 
 impl Exchange {
+    /// Octets of memory that it holds.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Plain | Self::LoginName => 0,
+            Self::LoginPassword { username } => username.capacity(),
+        }
+    }
+
     pub(super) fn answer(self, line: &[u8]) -> Step {
         if line == b"*" {
             return Step::Cancelled;

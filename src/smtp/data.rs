@@ -14,6 +14,8 @@ use super::{BareNewline, limits};
 #[derive(Debug)]
 pub struct Decoder {
     bytes: Vec<u8>,
+    /// What the message will take if it is as large as declared; 0 where nothing was.
+    declared: usize,
     limit: u64,
     bare_newline: BareNewline,
     at: At,
@@ -68,11 +70,12 @@ struct Faults {
 }
 
 impl Decoder {
-    /// `limit` and `declared` (SIZE of MAIL) are octets.
+    /// `limit` and `declared` (SIZE of MAIL) are octets. Takes no memory before the first octet.
     pub fn new(limit: u64, declared: Option<u64>, bare_newline: BareNewline) -> Self {
         let declared = usize::try_from(declared.unwrap_or(0).min(limit)).unwrap_or(usize::MAX);
         Self {
-            bytes: Vec::with_capacity(declared.clamp(limits::RESERVED, limits::RESERVED_AT_MOST)),
+            bytes: Vec::new(),
+            declared: if declared == 0 { 0 } else { declared.saturating_add(limits::IN_FRONT) },
             limit,
             bare_newline,
             at: At::LineStart,
@@ -133,9 +136,9 @@ impl Decoder {
         self.received
     }
 
-    /// Octets of memory held for the message.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    /// Octets of the message that are kept.
+    pub fn kept(&self) -> usize {
+        self.bytes.len()
     }
 
     fn go(&mut self, at: At) -> usize {
@@ -191,7 +194,19 @@ impl Decoder {
             self.faults.too_large = true;
             self.drop_bytes();
         } else if !self.is_refused() {
+            self.make_room(run.len());
             self.bytes.extend_from_slice(run);
+        }
+    }
+
+    /// Reserves ahead of what has come, never by more than as much again: a declaration is no proof that more will
+    /// come.
+    fn make_room(&mut self, more: usize) {
+        let need = self.bytes.len() + more;
+        if need > self.bytes.capacity() {
+            let ahead = if need < limits::RESERVED_TWICE { need * 2 } else { need + need / 4 };
+            let want = if self.declared >= need { self.declared.min(ahead) } else { ahead };
+            self.bytes.reserve_exact(want.max(limits::RESERVED) - self.bytes.len());
         }
     }
 
@@ -325,7 +340,7 @@ mod tests {
             let mut decoder = Decoder::new(100, Some(100), BareNewline::Reject);
             decoder.feed(bad);
             decoder.feed(b"more\r\n");
-            assert_eq!(decoder.capacity(), 0);
+            assert_eq!(decoder.bytes.capacity(), 0);
             assert_eq!(decoder.received(), bad.len() as u64 + 6);
         }
     }

@@ -25,12 +25,15 @@ pub const IDLE_COMMANDS: u32 = 100;
 /// Failed AUTH exchanges after which the session closes (RFC 4954 §4 allows it).
 pub const AUTH_FAILURES: u32 = 3;
 
-/// What is reserved for a message at DATA, in octets, when the client declared no more than this or nothing at all.
-/// A larger declared size is reserved up to [`RESERVED_AT_MOST`]: a declaration is no proof that bytes will come.
-pub const RESERVED: usize = 32 * 1_024;
+/// What is reserved at least for a message, in octets, when the first of them comes. More follow as much as twice what
+/// is there, but for messages over [`RESERVED_TWICE`].
+pub const RESERVED: usize = 4 * 1_024;
 
-/// See [`RESERVED`].
-pub const RESERVED_AT_MOST: usize = 256 * 1_024;
+/// Beyond this, a quarter more than what is there is reserved.
+pub const RESERVED_TWICE: usize = 1_024 * 1_024;
+
+/// Octets that are reserved beyond a declared size, for what is put in front of the message.
+pub const IN_FRONT: usize = 1_024;
 
 /// How long the shell waits for the client, by phase. The defaults are the least that RFC 5321 §4.5.3.2 asks of a
 /// server, where it asks for something.

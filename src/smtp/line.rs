@@ -81,6 +81,11 @@ impl LineReader {
         (used, Some(Ok(line)))
     }
 
+    /// Octets of memory that a begun line holds.
+    pub(super) fn memory(&self) -> usize {
+        self.begun.capacity()
+    }
+
     /// True when a line has begun and its end has not come.
     pub(super) fn has_begun(&self) -> bool {
         !self.begun.is_empty() || self.skip.is_some()

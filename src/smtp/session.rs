@@ -34,6 +34,8 @@ pub struct Session {
     /// SMTPUTF8 of the last MAIL; outlives the transaction for the trace header.
     utf8: bool,
     mail_refusal: Option<Reply>,
+    /// Given to RCPT and DATA of a transaction that was given up.
+    given_up: Option<Reply>,
     /// Given at the end of the DATA under way, whatever comes.
     data_refusal: Option<Reply>,
     lines_ended: u64,
@@ -64,6 +66,8 @@ enum Question {
 struct Transaction {
     envelope: Envelope,
     declared: Option<u64>,
+    /// Octets of the recipients' text.
+    text: usize,
 }
 
 impl Session {
@@ -80,6 +84,7 @@ impl Session {
             transaction: None,
             utf8: false,
             mail_refusal: None,
+            given_up: None,
             data_refusal: None,
             lines_ended: 0,
             errors: 0,
@@ -204,7 +209,7 @@ impl Session {
             Ok(Command::StartTls) => self.start_tls(),
             Ok(Command::Auth { mechanism, initial }) => self.auth(mechanism, initial),
             Ok(Command::Rset) => {
-                self.transaction = None;
+                (self.transaction, self.given_up) = (None, None);
                 self.idle(&say::OK)
             }
             Ok(Command::Noop) => self.idle(&say::OK),
@@ -259,7 +264,7 @@ impl Session {
     fn greeted(&mut self, name: &str, extended: bool) {
         self.helo = name.to_owned();
         self.extended = extended;
-        self.transaction = None;
+        (self.transaction, self.given_up) = (None, None);
     }
 
     fn start_tls(&mut self) -> Option<Event> {
@@ -281,7 +286,7 @@ impl Session {
             self.helo.clear();
             self.extended = false;
             self.authenticated = false;
-            self.transaction = None;
+            (self.transaction, self.given_up) = (None, None);
             self.utf8 = false;
             self.lines = LineReader::default();
         }
@@ -378,14 +383,15 @@ impl Session {
         let Mail { sender, declared, body, smtputf8, ret, envid } = mail;
         let envelope = Envelope { sender, recipients: Vec::new(), body, smtputf8, ret, envid };
         self.utf8 = smtputf8;
-        self.transaction = Some(Transaction { envelope, declared });
+        self.given_up = None;
+        self.transaction = Some(Transaction { envelope, declared, text: 0 });
         self.say(&say::SENDER_OK)
     }
 
     fn rcpt(&mut self, recipient: Recipient) -> Option<Event> {
         let max_recipients = self.config.max_recipients;
-        let Some(Transaction { envelope, .. }) = &mut self.transaction else {
-            return self.bad(&say::NEED_MAIL);
+        let Some(Transaction { envelope, text, .. }) = &mut self.transaction else {
+            return self.no_transaction();
         };
         if !envelope.smtputf8 && !recipient.address.is_ascii() {
             return self.bad(&say::NEED_SMTPUTF8);
@@ -394,19 +400,37 @@ impl Session {
         if envelope.recipients.len() >= max_recipients {
             return self.say(&say::TOO_MANY_RECIPIENTS);
         }
+        *text += recipient.address.as_str().len() + recipient.orcpt.as_ref().map_or(0, |orcpt| orcpt.len());
         envelope.recipients.push(recipient);
         self.say(&say::RECIPIENT_OK)
     }
 
     fn data(&mut self) -> Option<Event> {
         match &self.transaction {
-            None => self.bad(&say::NEED_MAIL),
+            None => self.no_transaction(),
             Some(transaction) if transaction.envelope.recipients.is_empty() => self.bad(&say::NO_RECIPIENTS),
             Some(transaction) => {
                 let declared = transaction.declared;
                 self.ask(Question::Data, Event::Data { declared })
             }
         }
+    }
+
+    fn no_transaction(&mut self) -> Option<Event> {
+        match self.given_up.clone() {
+            Some(reply) => self.say(&reply),
+            None => self.bad(&say::NEED_MAIL),
+        }
+    }
+
+    /// Gives up the transaction before its DATA: `reply`, a 4xx or 5xx, comes to what the client still says in it.
+    /// False if there is none.
+    pub fn give_up_mail(&mut self, reply: Reply) -> bool {
+        let is_open = self.transaction.take().is_some();
+        if is_open {
+            self.given_up = Some(reply);
+        }
+        is_open
     }
 
     /// Answers [`Event::Data`]: 354, and data begins.
@@ -432,7 +456,13 @@ impl Session {
         if let State::Data(decoder) = &mut self.state {
             decoder.drop_all();
             self.data_refusal = Some(reply);
+            self.transaction = None;
         }
+    }
+
+    /// In DATA, and the message has not been given up.
+    pub fn keeps_data(&self) -> bool {
+        matches!(self.state, State::Data(_)) && self.data_refusal.is_none()
     }
 
     /// Octets received in this DATA, 0 outside: for the data rate ([`super::Timeouts::is_too_slow`]).
@@ -443,12 +473,24 @@ impl Session {
         }
     }
 
-    /// Octets of memory held for the message of this DATA, 0 outside: for the memory budget.
-    pub fn data_capacity(&self) -> usize {
-        match &self.state {
-            State::Data(decoder) => decoder.capacity(),
+    /// Octets of memory that the client has filled: its message, recipients, a line that has begun, names, replies that
+    /// wait to be written. For the memory budget.
+    pub fn memory(&self) -> usize {
+        let recipients = |Transaction { envelope, text, .. }: &Transaction| {
+            envelope.recipients.capacity() * size_of::<Recipient>() + text
+        };
+        let in_state = match &self.state {
+            State::Data(decoder) => decoder.kept(),
+            State::Auth(exchange) => exchange.memory(),
             _ => 0,
-        }
+        };
+        let transaction = self.transaction.as_ref().map_or(0, recipients);
+        self.lines.memory() + self.output.capacity() + self.helo.len() + in_state + transaction
+    }
+
+    /// SIZE of the MAIL of this DATA.
+    pub fn declared(&self) -> Option<u64> {
+        self.transaction.as_ref().and_then(|transaction| transaction.declared)
     }
 
     fn data_ended(&mut self, end: Result<Vec<u8>, Refused>) -> Option<Event> {
