@@ -66,7 +66,7 @@ enum Command {
     /// Write configuration, keys, domains and API keys to a file
     Backup(backup::Target),
     /// Make a configuration and a new data folder from such a file
-    Restore(backup::Target),
+    Restore(backup::Restore),
     /// Find messages by queue id, recipient or Message-ID
     Search(search::Options),
     /// Send one message through everything, and say what became of it
@@ -97,7 +97,7 @@ pub fn run() -> ExitCode {
         Command::Recipient(command) => recipient::run(&file, command),
         Command::Queue(command) => queue::run(&file, command),
         Command::Backup(target) => backup::backup(&file, &target),
-        Command::Restore(target) => backup::restore(&file, &target),
+        Command::Restore(options) => backup::restore(&file, &options),
         Command::Search(options) => search::run(&file, options),
         Command::Test(options) => test::run(&file, options),
         Command::Tracking(command) => tracking::run(&file, command),

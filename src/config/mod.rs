@@ -94,10 +94,26 @@ impl Config {
         Self::load_with(path, Opens::AllButCredentials)
     }
 
+    /// As [`Self::load_alone`], of a file that is yet to be written.
+    pub fn parse_alone(path: &Path, bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        Self::parse_bytes(path, bytes, Opens::None)
+    }
+
     fn load_with(path: &Path, opens: Opens) -> Result<Self, Vec<Fault>> {
+        let bytes = fs::read(path).map_err(|e| {
+            vec![Fault {
+                file: path.to_owned(),
+                line: None,
+                key: String::new(),
+                message: format!("cannot be read: {e}"),
+            }]
+        })?;
+        Self::parse_bytes(path, &bytes, opens)
+    }
+
+    fn parse_bytes(path: &Path, bytes: &[u8], opens: Opens) -> Result<Self, Vec<Fault>> {
         let fault = |line, message| vec![Fault { file: path.to_owned(), line, key: String::new(), message }];
-        let bytes = fs::read(path).map_err(|e| fault(None, format!("cannot be read: {e}")))?;
-        let text = str::from_utf8(&bytes).map_err(|e| {
+        let text = str::from_utf8(bytes).map_err(|e| {
             let before = &bytes[..e.valid_up_to()];
             fault(Some(1 + memchr::memchr_iter(b'\n', before).count()), "is not UTF-8 text".to_owned())
         })?;

@@ -7,7 +7,8 @@
 //! | `settings.json` | domains, API keys, switches: an object of the log's keys and values |
 //! | `keys/NAME` | the files of `DATA_DIR/keys` |
 //!
-//! Any tar can read it; this reader takes nothing but these names, so no path leads elsewhere.
+//! Any tar can read it, and write it anew once something in it is mended. This reader takes regular files of these
+//! names, each once, and the folder `keys/`; no link, no device and no other path.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::path::Path;
 
 /// The format that this version writes; it reads no later one.
 const FORMAT: u32 = 1;
-/// No entry is larger than this.
+/// No entry is larger than this, and all together are no larger than four of them.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 const HEAD: &str = "trackpost-backup.json";
@@ -76,7 +77,7 @@ impl Archive {
         File::open(folder)?.sync_all()
     }
 
-    fn write_to(&self, out: &mut impl Write, now: u64) -> io::Result<()> {
+    pub fn write_to(&self, out: &mut impl Write, now: u64) -> io::Result<()> {
         let mut tar = tar::Builder::new(out);
         let mut add = |name: &str, bytes: &[u8]| {
             let mut header = tar::Header::new_gnu();
@@ -100,18 +101,27 @@ impl Archive {
         Self::read_from(File::open(file).map_err(ArchiveError::Io)?)
     }
 
-    fn read_from(input: impl Read) -> Result<Self, ArchiveError> {
+    pub fn read_from(input: impl Read) -> Result<Self, ArchiveError> {
         let bad = |why: &str| ArchiveError::Malformed(why.to_owned());
         let mut archive = Self::default();
         let (mut seen_head, mut seen_config, mut seen_settings) = (false, false, false);
+        let mut left = 4 * LARGEST;
         let mut tar = tar::Archive::new(input);
         for entry in tar.entries().map_err(|_| bad("it is no archive"))? {
             let mut entry = entry.map_err(|e| ArchiveError::Malformed(e.to_string()))?;
             let name = entry.path().ok().and_then(|path| path.to_str().map(str::to_owned));
             let name = name.ok_or_else(|| bad("an entry has no name"))?;
-            if entry.size() > LARGEST {
-                return Err(ArchiveError::Malformed(format!("{name} is too large")));
+            let kind = entry.header().entry_type();
+            if kind.is_dir() && name == KEYS && seen_head {
+                continue;
             }
+            if !kind.is_file() {
+                return Err(ArchiveError::Malformed(format!("{name:?} is no regular file")));
+            }
+            if entry.size() > LARGEST.min(left) {
+                return Err(ArchiveError::Malformed(format!("{name:?} is too large")));
+            }
+            left -= entry.size();
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(|e| ArchiveError::Malformed(e.to_string()))?;
             if !seen_head {
@@ -121,6 +131,9 @@ impl Archive {
             }
             let key = name.strip_prefix(KEYS).filter(|key| is_plain(key));
             match (&*name, key) {
+                (CONFIG, _) if seen_config => return Err(bad("it holds a file twice")),
+                (SETTINGS, _) if seen_settings => return Err(bad("it holds a file twice")),
+                (_, Some(key)) if archive.keys.contains_key(key) => return Err(bad("it holds a file twice")),
                 (CONFIG, _) => (archive.config, seen_config) = (bytes, true),
                 (SETTINGS, _) => {
                     archive.settings = serde_json::from_slice(&bytes).map_err(|e| bad(&format!("{SETTINGS}: {e}")))?;
@@ -149,7 +162,9 @@ fn check_head(name: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
 }
 
 fn is_plain(name: &str) -> bool {
-    !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 impl fmt::Display for ArchiveError {
@@ -204,6 +219,53 @@ mod tests {
         assert!(hostile.write_to(&mut bytes, 0).is_err() || reason(&bytes).contains("no place"));
         let hidden = Archive { keys: [(".profile".to_owned(), Vec::new())].into(), ..archive() };
         assert!(reason(&written(&hidden)).contains("no place"));
+    }
+
+    /// A backup with one more entry, of this kind and name.
+    fn with_entry(kind: tar::EntryType, name: &[u8], link: &str) -> Vec<u8> {
+        let mut bytes = written(&archive());
+        bytes.truncate(bytes.len() - 1024);
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o600);
+        if !link.is_empty() {
+            header.set_link_name(link).unwrap();
+        }
+        header.set_cksum();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&[0; 1024]);
+        bytes
+    }
+
+    #[test]
+    fn regular_files_alone_are_taken() {
+        use tar::EntryType as Kind;
+        let kinds = [
+            (Kind::Symlink, "no regular file"),
+            (Kind::Link, "no regular file"),
+            (Kind::Char, "no regular file"),
+            (Kind::Block, "no regular file"),
+            (Kind::Fifo, "no regular file"),
+            (Kind::Directory, "no regular file"),
+            (Kind::GNUSparse, "not a backup"),
+        ];
+        for (kind, why) in kinds {
+            let said = reason(&with_entry(kind, b"keys/token-2.key", "/etc/shadow"));
+            assert!(said.contains(why), "{kind:?}: {said}");
+        }
+        for name in
+            ["/etc/passwd", "../evil", "keys/../evil", "keys/a/b", "keys/.", "log/1", "./trackpost.toml", "keys"]
+        {
+            let said = reason(&with_entry(Kind::Regular, name.as_bytes(), ""));
+            assert!(said.contains("no place in a backup"), "{name}: {said}");
+        }
+        assert!(reason(&with_entry(Kind::Regular, b"keys/token-1.key", "")).contains("twice"));
+        assert!(reason(&with_entry(Kind::Regular, b"settings.json", "")).contains("twice"));
+        // A tar that packs a folder names it too.
+        assert_eq!(Archive::read_from(&with_entry(Kind::Directory, b"keys/", "")[..]).unwrap(), archive());
+        assert!(Archive::read_from(&with_entry(Kind::Regular, b"keys/token-2.key", "")[..]).is_ok());
     }
 
     #[test]

@@ -5,28 +5,32 @@
 //! taken mail since, would send that mail again.
 
 mod archive;
+mod restore;
+
+pub use restore::{Restore, restore};
 
 use super::{blocking, fail, load_alone};
 use crate::admin::{self, CallError, Request};
 use crate::clock;
 use crate::config::{Config, TrackingTls};
-use crate::spool::{Entry, Log, Options};
+use crate::spool::{Log, Options};
 use archive::Archive;
-use bytes::Bytes;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Args)]
 pub struct Target {
-    /// The archive
+    /// The archive; `-` writes it to standard output
     #[arg(value_name = "FILE")]
     archive: PathBuf,
 }
+
+/// The name that stands for standard input or output.
+const STANDARD: &str = "-";
 
 /// Works beside a running server and without one.
 pub fn backup(file: &Path, target: &Target) -> ExitCode {
@@ -34,18 +38,26 @@ pub fn backup(file: &Path, target: &Target) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    let to_output = target.archive.as_os_str() == STANDARD;
+    if to_output && io::stdout().is_terminal() {
+        return fail(&"standard output is a terminal: a backup holds keys, send it to a file or a program");
+    }
     let made = gather(file, &config).and_then(|archive| {
-        archive.write(&target.archive, clock::unix_ms()).map_err(|e| format!("{}: {e}", target.archive.display()))?;
+        let written = match to_output {
+            true => archive.write_to(&mut io::stdout().lock(), clock::unix_ms()),
+            false => archive.write(&target.archive, clock::unix_ms()),
+        };
+        written.map_err(|e| format!("{}: {e}", target.archive.display()))?;
         Ok(archive)
     });
     match made {
         Ok(archive) => {
-            println!(
-                "{}: configuration, {} keys, {} settings; keep it as secret as the keys in it",
-                target.archive.display(),
-                archive.keys.len(),
-                archive.settings.len()
-            );
+            let (keys, settings) = (archive.keys.len(), archive.settings.len());
+            let said = format!("configuration, {keys} keys, {settings} settings; keep it as secret as the keys in it");
+            match to_output {
+                true => eprintln!("{said}"),
+                false => println!("{}: {said}", target.archive.display()),
+            }
             for named in files_named(&config) {
                 eprintln!("not in it, since it lies elsewhere: {}", named.display());
             }
@@ -98,60 +110,4 @@ fn files_named(config: &Config) -> Vec<PathBuf> {
         files.push(folder.clone());
     }
     files
-}
-
-/// Makes the configuration file and a data folder that are not there yet.
-pub fn restore(file: &Path, target: &Target) -> ExitCode {
-    match restored(file, &target.archive) {
-        Ok((config, archive)) => {
-            println!("{}: restored", file.display());
-            println!("{}: {} keys, {} settings", config.data_dir.display(), archive.keys.len(), archive.settings.len());
-            ExitCode::SUCCESS
-        }
-        Err(why) => fail(&why),
-    }
-}
-
-fn restored(file: &Path, from: &Path) -> Result<(Config, Archive), String> {
-    let archive = Archive::read(from).map_err(|e| format!("{}: {e}", from.display()))?;
-    match fs::read(file) {
-        Ok(there) if there == archive.config => {}
-        Ok(_) => {
-            return Err(format!(
-                "{} is there already, and is another: move it away, or name a new file with --config",
-                file.display()
-            ));
-        }
-        Err(_) => write_new(file, &archive.config, 0o640)?,
-    }
-    let config = Config::load_alone(file).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        format!("the configuration was restored, but not the data: mend it, then restore again\n{}", faults.join("\n"))
-    })?;
-    for part in ["keys", "log", "store"] {
-        let path = config.data_dir.join(part);
-        if path.exists() {
-            return Err(format!("{} is there already: a backup is restored into a new data folder", path.display()));
-        }
-    }
-    let keys = config.data_dir.join("keys");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys).map_err(|e| format!("{}: {e}", keys.display()))?;
-    for (name, bytes) in &archive.keys {
-        write_new(&keys.join(name), bytes, 0o600)?;
-    }
-    let (log, _) = Log::open(Options::new(&config.data_dir)).map_err(|e| e.to_string())?;
-    for (key, value) in &archive.settings {
-        let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-        log.append(Entry::Setting { key: key.as_str().into(), value }).wait().map_err(|e| e.to_string())?;
-    }
-    log.close();
-    Ok((config, archive))
-}
-
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
-    let written = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|e| format!("{}: {e}", path.display()))
 }
