@@ -67,7 +67,7 @@ mod tests {
             keys,
             dkim: Arc::new(DkimKeys::new(dir)),
             dkim_turn: tokio::sync::Mutex::default(),
-            queue: Arc::new(Queue::new(recovered.messages, 0, &schedule)),
+            queue: Arc::new(Queue::new(recovered.messages, |id| log.head(id).ok().map(Arc::new), 0, &schedule)),
             log,
             store: crate::store::MaybeStore::default(),
             webhooks: Arc::default(),

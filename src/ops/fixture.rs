@@ -40,7 +40,7 @@ impl Fixture {
             keys: TokenRing::open(dir.path()).unwrap(),
             dkim: Arc::new(DkimKeys::new(dir.path())),
             dkim_turn: tokio::sync::Mutex::default(),
-            queue: Arc::new(Queue::new(Vec::new(), clock::steady_ms(), &schedule)),
+            queue: Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule)),
             log,
             store,
             webhooks: Arc::default(),

@@ -140,19 +140,27 @@ pub struct Unreachable {
 }
 
 impl Queue {
-    /// Begins with what recovery found unsettled at `now`.
-    pub fn new(recovered: Vec<Live>, now: u64, schedule: &Schedule) -> Self {
+    /// Begins with what recovery found unsettled at `now`. `head` gives the head of a message, where it can be read.
+    pub fn new(
+        recovered: Vec<Live>,
+        head: impl Fn(&QueueId) -> Option<Arc<MessageHead>>,
+        now: u64,
+        schedule: &Schedule,
+    ) -> Self {
         let mut state = State { width: 1, ..State::default() };
-        for mut live in recovered {
-            for outcome in &mut live.statuses {
-                if let Status::Deferred { attempts, next, .. } = &mut outcome.status {
+        for live in recovered {
+            let Some(head) = head(&live.id) else { continue };
+            let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: live.accepted_at };
+            let mut recipients = vec![fresh; usize::from(live.recipients)];
+            for Outcome { recipient, mut status, reply, at } in live.newest {
+                if let Status::Deferred { attempts, next, .. } = &mut status {
                     *next = (*next).min(now.saturating_add(schedule.longest_pause(*attempts)));
                 }
+                if let Some(waiting) = recipients.get_mut(usize::from(recipient)) {
+                    *waiting = Waiting { status, reply, at };
+                }
             }
-            let waiting = |o: Outcome| Waiting { status: o.status, reply: o.reply, at: o.at };
-            let recipients = live.statuses.into_iter().map(waiting).collect();
-            let lane = lane_of(&live.head);
-            let job = Job { head: live.head, lane, recipients, hot: None, in_flight: false, stranded: false };
+            let job = Job { head, lane: live.lane, recipients, hot: None, in_flight: false, stranded: false };
             state.schedule(live.id, &job);
             state.owners.add(&job.head);
             state.jobs.insert(live.id, job);
@@ -460,8 +468,7 @@ impl State {
 }
 
 fn lane_of(head: &MessageHead) -> Arc<str> {
-    let first = head.envelope.recipients.first().and_then(|recipient| recipient.address.domain());
-    first.unwrap_or_default().to_ascii_lowercase().into()
+    head.lane().into()
 }
 
 /// Recipients that are due, and those that fall due within the next seconds: they may as well go along.

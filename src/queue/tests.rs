@@ -42,7 +42,7 @@ fn schedule() -> Schedule {
 }
 
 fn queue() -> Queue {
-    let queue = Queue::new(Vec::new(), 0, &schedule());
+    let queue = Queue::new(Vec::new(), |_| None, 0, &schedule());
     queue.set_width(8);
     queue
 }
@@ -126,8 +126,16 @@ fn what_the_operator_does() {
 
 #[test]
 fn a_due_time_that_the_clock_left_far_ahead_is_a_pause_away_at_most() {
-    let live = |n: u8, next| Live { id: id(n), head: head(1), statuses: vec![outcome(0, deferred(next))] };
-    let queue = Queue::new(vec![live(1, 90_000_000), live(2, 1_000_030)], 1_000_000, &schedule());
+    let live = |n: u8, next| Live {
+        id: id(n),
+        accepted_at: 0,
+        lane: "example.net".into(),
+        from_domain: None,
+        recipients: 1,
+        newest: vec![outcome(0, deferred(next))],
+    };
+    let recovered = vec![live(1, 90_000_000), live(2, 1_000_030)];
+    let queue = Queue::new(recovered, |_| Some(head(1)), 1_000_000, &schedule());
     assert_eq!(queue.wake_due(1_000_000), Some(1_000_030));
     assert_eq!(queue.wake_due(1_000_030), Some(1_067_500));
 }

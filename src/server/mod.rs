@@ -27,6 +27,7 @@ use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
 use crate::keys::{DkimKeys, KeyError, TokenRing};
+use crate::mail::QueueId;
 use crate::meters;
 use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
@@ -169,7 +170,14 @@ pub async fn serve_until(
     let settings = Arc::new(settings);
     let challenges = Challenges::default();
     let certificates = parts::host_certificates(&config, &keys)?;
-    let queue = Arc::new(Queue::new(recovered.messages, clock::steady_ms(), &config.queue.schedule));
+    let head = |id: &QueueId| match log.head(id) {
+        Ok(head) => Some(Arc::new(head)),
+        Err(error) => {
+            tracing::error!(queue_id = %id, %error, "a message is lost: its envelope cannot be read");
+            None
+        }
+    };
+    let queue = Arc::new(Queue::new(recovered.messages, head, clock::steady_ms(), &config.queue.schedule));
     queue.hold(settings.snapshot().queue_held);
     let hosts = Arc::new(ArcSwap::from_pointee(Hosts::default()));
     let (served, grace) = (Arc::clone(&hosts), config.tracking.removed_domain_grace);

@@ -7,11 +7,14 @@
 //!
 //! The work is done by the writer, a few MiB between two batches.
 
-use super::index::{Index, Owner, Place, Segment};
+use super::index::{Index, Place, Segment, count, fold};
+use super::owners::Owner;
 use super::queue::{Item, Want};
-use super::record::{Effect, Encoded};
+use super::record::{Effect, Encoded, Seal};
+use super::tail::Tail;
 use super::writer::{TICK, Writer};
-use super::{AppendError, Cursor, Options, disk, locked, segment};
+use super::{AppendError, Cursor, Options, disk, fetch, locked, segment};
+use crate::mail::{Outcome, QueueId};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +28,12 @@ const STEP: u64 = 4 * 1024 * 1024;
 /// How long a reader that has not said where it is may take to do so.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long a disk may be full before what was not read is given up.
+const PATIENCE: Duration = TICK.saturating_mul(5);
+
+/// Bytes in the active segment that are not live, above which it is left where space is short.
+const WASTE: u64 = 4 * 1024 * 1024;
+
 impl Writer {
     pub fn compaction_due(&self) -> bool {
         self.compact_after <= Instant::now() && self.to_free().is_some()
@@ -34,13 +43,35 @@ impl Writer {
     fn to_free(&self) -> Option<u64> {
         let released = *locked(&self.shared.released);
         let index = self.shared.index();
-        // On a full disk all that can be freed is wanted, but the copies must leave outcomes some space.
+        // On a full disk all that can be freed is wanted, but the copies must leave outcomes some space. History gives
+        // way to mail: what was not read in the first seconds goes as well.
         let full = self.shared.is_full();
-        let slack = if full { 0 } else { self.options.slack };
-        let silent = released.is_none() && self.opened.elapsed() < SILENCE;
-        let oldest = oldest_to_free(&index, &self.options, slack, released)?;
+        let given_up = self.full_since.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let slack = if self.is_short() { 0 } else { self.options.slack };
+        let behind = if given_up { 0 } else { self.options.max_behind };
+        let silent = released.is_none() && self.opened.elapsed() < SILENCE && !given_up;
+        let oldest = oldest_to_free(&index, &self.options, slack, behind, released)?;
         let copies = index.segments.get(&oldest)?.live_bytes;
         (!silent && (!full || copies <= self.free / 2)).then_some(oldest)
+    }
+
+    /// True when what could be freed should be, although there is room for mail yet.
+    fn is_short(&self) -> bool {
+        let margin = self.options.segment_size.saturating_add(2 * disk::RESERVE);
+        self.shared.is_full() || self.free < self.options.min_free.saturating_add(margin)
+    }
+
+    /// Where space is short, has the active segment followed by the next once little of it is live: only full ones can
+    /// be freed.
+    pub fn retire_settled(&mut self) {
+        let waste =
+            self.shared.index().segments.last_key_value().map_or(0, |(_, newest)| newest.end - newest.live_bytes);
+        if self.is_short() && waste > WASTE.min(self.options.segment_size / 4) {
+            let shared = Arc::clone(&self.shared);
+            locked(shared.tail.get().expect("the tail is there before the writer is")).roll(&shared);
+            // A failure was logged, and is met again.
+            let _ = self.sync();
+        }
     }
 
     /// Has an active segment that is old enough followed by the next.
@@ -62,6 +93,7 @@ impl Writer {
     }
 
     fn compact_segment(&mut self, segment: u64) -> Result<(), AppendError> {
+        // So that few outcomes have to be added to the copies.
         self.sync()?;
         if !self.write_copies(segment)? {
             return self.free(segment).map_err(|e| AppendError::Failed(e.to_string()));
@@ -69,27 +101,41 @@ impl Writer {
         self.sync()
     }
 
-    pub fn copies(&self, segment: u64) -> Result<Vec<Item>, AppendError> {
-        let (sources, file) = {
+    /// Some of what is live in a segment, read from the disk.
+    pub fn copies(&self, segment: u64) -> Vec<Copy> {
+        let (sources, file, seal) = {
             let index = self.shared.index();
-            let Some(oldest) = index.segments.get(&segment) else { return Ok(Vec::new()) };
-            (sources(&index, oldest.live.values()), oldest.file.clone())
+            let Some(oldest) = index.segments.get(&segment) else { return Vec::new() };
+            (sources(&index, oldest.live.iter()), oldest.file.clone(), oldest.seal)
         };
-        sources.into_iter().map(|source| self.copy(source, &file)).collect()
+        sources.into_iter().filter_map(|source| self.copy(source, &file, seal)).collect()
     }
 
-    fn copy(&self, source: Source, file: &Arc<File>) -> Result<Item, AppendError> {
-        let Source { effect, place } = source;
+    fn copy(&self, source: Source, file: &File, seal: Seal) -> Option<Copy> {
+        let Source { what, place } = source;
         let mut body = vec![0; place.body_len as usize];
         let read = file.read_exact_at(&mut body, place.body_offset());
         let damaged = read.is_err() || crc32fast::hash(&body) != place.body_crc;
-        if damaged && !place.damaged {
+        if damaged && !place.is_damaged() {
             // The state must go on all the same. The copy keeps the CRC of what was accepted, and so stays damaged.
             tracing::error!(segment = place.segment, offset = place.offset, "a message in the log is damaged");
             self.shared.found_damage(place.segment);
         }
+        let effect = match what {
+            What::Message { id, newest } => match fetch::head_at(file, seal, &place) {
+                Ok(head) => Effect::Message { id, head: Arc::new(head), newest: Some(newest) },
+                Err(error) => {
+                    // Nobody could deliver it. The segment is kept for the operator.
+                    tracing::error!(queue_id = %id, %error, "a message is lost: its envelope cannot be read");
+                    self.shared.found_damage(place.segment);
+                    self.shared.index().forget(&id);
+                    return None;
+                }
+            },
+            What::Settings(effect) => effect,
+        };
         let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
-        Ok(Item { record: Encoded::again(effect, body, place.body_crc, damaged)?, want: Want::Copy })
+        Some(Copy { effect, body, body_crc: place.body_crc, damaged })
     }
 
     fn free(&mut self, segment: u64) -> io::Result<()> {
@@ -117,28 +163,53 @@ impl Writer {
     }
 }
 
+/// What is written again, but for what became of it since the last sync.
+pub(super) struct Copy {
+    effect: Effect,
+    body: Vec<Bytes>,
+    body_crc: u32,
+    damaged: bool,
+}
+
+impl Copy {
+    pub fn into_item(mut self, tail: &Tail) -> Result<Item, AppendError> {
+        if let Effect::Message { id, head, newest: Some(newest) } = &mut self.effect {
+            for outcomes in tail.unsynced_outcomes(id) {
+                fold(newest, outcomes.clone(), count(head));
+            }
+        }
+        let record = Encoded::again(self.effect, self.body, self.body_crc, self.damaged)?;
+        Ok(Item { record, want: Want::Copy })
+    }
+}
+
 /// What is to be written again, and where it lies now.
 struct Source {
-    effect: Effect,
+    what: What,
     place: Place,
+}
+
+enum What {
+    Message { id: QueueId, newest: Vec<Outcome> },
+    Settings(Effect),
 }
 
 fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<Source> {
     let mut bytes = 0;
     let sources = owners.filter_map(|owner| match owner {
         Owner::Message(id) => index.messages.get(id).map(|message| Source {
-            effect: Effect::Message { id: *id, head: message.head.clone(), newest: Some(message.newest.clone()) },
+            what: What::Message { id: *id, newest: message.newest().to_vec() },
             place: message.place,
         }),
         Owner::Setting(key) => index.settings.get(key).map(|(value, place)| Source {
-            effect: Effect::Setting { key: key.clone(), value: Some(value.clone()) },
+            what: What::Settings(Effect::Setting { key: key.clone(), value: Some(value.clone()) }),
             place: *place,
         }),
         Owner::Settings(keys) => {
             let held: Vec<_> = keys.iter().filter_map(|key| Some((key, index.settings.get(key)?))).collect();
             let place = held.first().map(|(_, (_, place))| *place)?;
             let all = held.into_iter().map(|(key, (value, _))| (key.clone(), Some(value.clone())));
-            Some(Source { effect: Effect::Settings(all.collect()), place })
+            Some(Source { what: What::Settings(Effect::Settings(all.collect())), place })
         }
     });
     sources
@@ -151,7 +222,7 @@ fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<So
 }
 
 /// The oldest segment, if the log is large enough and the reader has what it holds, or is too far behind.
-fn oldest_to_free(index: &Index, options: &Options, slack: u64, released: Option<Cursor>) -> Option<u64> {
+fn oldest_to_free(index: &Index, options: &Options, slack: u64, behind: u64, released: Option<Cursor>) -> Option<u64> {
     let (&oldest, _) = index.segments.first_key_value()?;
     let (&newest, _) = index.segments.last_key_value()?;
     let released = released.unwrap_or_default();
@@ -161,7 +232,7 @@ fn oldest_to_free(index: &Index, options: &Options, slack: u64, released: Option
     let large = index.bytes() > index.live.saturating_mul(2).saturating_add(slack);
     // Written to for a quarter of the age at most, and left alone for the rest of it.
     let aged = |max: Duration| index.segments.get(&oldest).and_then(age).is_some_and(|age| age.1 > max * 3 / 4);
-    let read = oldest < released.segment || index.bytes_after(released) > options.max_behind;
+    let read = oldest < released.segment || index.bytes_after(released) > behind;
     (read && (large || options.max_age.is_some_and(aged))).then_some(oldest)
 }
 

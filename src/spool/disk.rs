@@ -43,6 +43,17 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Bytes that an ordinary user may still write on the folder's file system.
 pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let found = file_system(dir)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Bytes of the folder's file system, those in use included.
+pub fn disk_bytes(dir: &Path) -> io::Result<u64> {
+    let found = file_system(dir)?;
+    Ok(found.f_blocks.saturating_mul(found.f_frsize))
+}
+
+fn file_system(dir: &Path) -> io::Result<libc::statvfs> {
     let path = CString::new(dir.as_os_str().as_bytes())?;
     // SAFETY: all-zero is a value of this plain C struct, and `statvfs` fills it from a path that ends in NUL.
     let (result, found) = unsafe {
@@ -52,7 +63,7 @@ pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok(found)
 }
 
 /// True for a disk or a quota that is used up.
@@ -126,6 +137,9 @@ pub(super) enum Op {
 pub(super) struct Faults {
     #[cfg(test)]
     pub planned: std::sync::Arc<std::sync::Mutex<Vec<(Op, i32)>>>,
+    /// How long each sync takes, in milliseconds.
+    #[cfg(test)]
+    pub slow: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Faults {
@@ -137,6 +151,15 @@ impl Faults {
             None => Ok(()),
         }
     }
+
+    #[cfg(test)]
+    pub fn delay(&self) {
+        let ms = self.slow.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+    }
+
+    #[cfg(not(test))]
+    pub fn delay(&self) {}
 
     #[cfg(not(test))]
     pub fn at(&self, _: Op) -> io::Result<()> {

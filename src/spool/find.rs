@@ -8,6 +8,7 @@
 //! gone. So may a message that was accepted while the clock stood wrong.
 
 use super::record::{Effect, Header, Seal, kind};
+use super::second::First;
 use super::segment::DATA;
 use super::walk::{Step, Walk};
 use super::{BodyError, Log};
@@ -89,11 +90,18 @@ impl Part {
             && let Some(step) = walk.step()?
         {
             *left -= 1;
-            if let Step::Record { offset, header } = step
-                && header.kind == kind::MESSAGE
-                && header.id == *id.as_bytes()
-            {
+            let Step::Record { offset, header } = step else { continue };
+            if header.id != *id.as_bytes() {
+                continue;
+            }
+            if header.kind == kind::MESSAGE {
                 return Ok(Some((header, offset)));
+            }
+            // The header of the first one is damaged, or it would have been met.
+            if header.kind == kind::SECOND
+                && let Some(first) = walk.head(offset, &header)?.and_then(|head| First::of(offset, &header, head))
+            {
+                return Ok(Some((first.header, first.offset)));
             }
         }
         Ok(None)

@@ -1,15 +1,18 @@
 //! The fold of the log, in memory: unsettled messages, settings in force, and for each segment what of it is live.
 //!
-//! Holds what is durable and nothing else: the writer applies a record once the sync that covers it is done. Message
-//! bodies stay on disk; heads are shared with whoever delivers the message.
+//! Holds what is durable and nothing else: the writer applies a record once the sync that covers it is done. Heads and
+//! bodies of messages stay on disk: there may be a million of them.
 
-use super::record::{Effect, HEADER, Header, Seal};
+use super::names::Names;
+use super::owners::{Owner, Owners};
+use super::record::{DAMAGED, Effect, HEADER, Header, SECONDED, Seal};
 use super::segment::DATA;
-use super::{Cursor, Live, MessageHead};
+use super::{Cursor, Live, MessageHead, second};
 use crate::mail::{Outcome, QueueId, Status};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Where a record lies.
@@ -18,58 +21,99 @@ pub(super) struct Place {
     pub segment: u64,
     pub offset: u64,
     pub head_len: u32,
+    pub head_crc: u32,
     pub body_len: u32,
     pub body_crc: u32,
-    /// The body was found damaged when this copy was made.
-    pub damaged: bool,
+    /// As the header has them.
+    pub flags: u8,
 }
 
 impl Place {
     pub fn new(segment: u64, offset: u64, header: &Header) -> Self {
-        let Header { head_len, body_len, body_crc, .. } = *header;
-        Self { segment, offset, head_len, body_len, body_crc, damaged: header.is_damaged() }
+        let Header { head_len, head_crc, body_len, body_crc, flags, .. } = *header;
+        Self { segment, offset, head_len, head_crc, body_len, body_crc, flags }
     }
 
-    /// Bytes of the whole record.
+    /// Bytes of the whole record, with the second head.
     pub fn len(&self) -> u64 {
-        HEADER as u64 + u64::from(self.head_len) + u64::from(self.body_len)
+        self.end() - self.offset + if self.is_seconded() { second::len(self.head_len) } else { 0 }
+    }
+
+    /// The body was found damaged when this copy was made.
+    pub fn is_damaged(&self) -> bool {
+        self.flags & DAMAGED != 0
+    }
+
+    /// The head stands behind it once more.
+    pub fn is_seconded(&self) -> bool {
+        self.flags & SECONDED != 0
+    }
+
+    /// Where the body ends.
+    pub fn end(&self) -> u64 {
+        self.body_offset() + u64::from(self.body_len)
+    }
+
+    pub fn head_offset(&self) -> u64 {
+        self.offset + HEADER as u64
     }
 
     pub fn body_offset(&self) -> u64 {
-        self.offset + HEADER as u64 + u64::from(self.head_len)
+        self.head_offset() + u64::from(self.head_len)
     }
 }
 
-/// An unsettled message.
+/// What the fold keeps of an unsettled message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
-    pub head: Arc<MessageHead>,
-    /// The last outcome of each recipient that has one, by recipient.
-    pub newest: Vec<Outcome>,
     pub place: Place,
+    pub accepted_at: u64,
+    /// How many there are.
+    pub recipients: u16,
+    /// Domains of the first recipient and of the From header, by the names of its segment.
+    pub lane: NonZeroU32,
+    pub from: Option<NonZeroU32>,
+    /// The last outcome of each recipient that has one, by recipient. Behind one pointer, since most have none.
+    newest: Option<Box<Vec<Outcome>>>,
 }
 
 impl Message {
+    pub fn new(place: Place, accepted_at: u64, recipients: u16, names: (NonZeroU32, Option<NonZeroU32>)) -> Self {
+        Self { place, accepted_at, recipients, lane: names.0, from: names.1, newest: None }
+    }
+
+    pub fn newest(&self) -> &[Outcome] {
+        self.newest.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    pub fn set_newest(&mut self, newest: Vec<Outcome>) {
+        self.newest = (!newest.is_empty()).then(|| Box::new(newest));
+    }
+
     fn fold(&mut self, outcomes: Vec<Outcome>) {
-        for outcome in outcomes {
-            if usize::from(outcome.recipient) >= self.head.envelope.recipients.len() {
-                continue;
-            }
-            match self.newest.binary_search_by_key(&outcome.recipient, |o| o.recipient) {
-                Ok(at) => self.newest[at] = outcome,
-                Err(at) => self.newest.insert(at, outcome),
-            }
+        if outcomes.iter().any(|outcome| outcome.recipient < self.recipients) {
+            fold(self.newest.get_or_insert_default(), outcomes, self.recipients);
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.newest.iter().filter(|o| o.status.is_settled()).count() == self.head.envelope.recipients.len()
+        self.newest().iter().filter(|o| o.status.is_settled()).count() == usize::from(self.recipients)
     }
+}
 
-    /// One outcome for each recipient, `Queued` where there was none yet.
-    pub fn statuses(&self) -> Vec<Outcome> {
-        full_statuses(&self.head, &self.newest)
+/// Puts outcomes in the place of earlier ones of the same recipients.
+pub(super) fn fold(newest: &mut Vec<Outcome>, outcomes: Vec<Outcome>, recipients: u16) {
+    for outcome in outcomes.into_iter().filter(|outcome| outcome.recipient < recipients) {
+        match newest.binary_search_by_key(&outcome.recipient, |o| o.recipient) {
+            Ok(at) => newest[at] = outcome,
+            Err(at) => newest.insert(at, outcome),
+        }
     }
+}
+
+/// How many recipients the fold counts: a record for more than can be numbered never gets settled, and none is accepted.
+pub(super) fn count(head: &MessageHead) -> u16 {
+    u16::try_from(head.envelope.recipients.len()).unwrap_or(u16::MAX)
 }
 
 pub(super) fn full_statuses(head: &MessageHead, newest: &[Outcome]) -> Vec<Outcome> {
@@ -85,13 +129,32 @@ pub(super) fn full_statuses(head: &MessageHead, newest: &[Outcome]) -> Vec<Outco
     all
 }
 
-/// Whom a live record belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    Message(QueueId),
-    Setting(Box<str>),
-    /// Of the keys that one record holds those whose value is still the one in it.
-    Settings(BTreeSet<Box<str>>),
+/// What the footer of a segment will have to say beside what is live in it.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub records: u64,
+    /// Messages that lie in earlier segments and of which something is said here.
+    pub touched: BTreeSet<QueueId>,
+    /// Settings that were made here.
+    pub keys: BTreeSet<Box<str>>,
+    /// Records that a later version may know.
+    pub unknown: bool,
+}
+
+/// A footer that had to name more would take long to write, and its notes much memory.
+const MOST_NOTES: usize = 200_000;
+
+impl Notes {
+    /// False where a footer would not say all.
+    pub fn suffice(&self) -> bool {
+        !self.unknown && self.touched.len() + self.keys.len() < MOST_NOTES
+    }
+
+    fn touch(&mut self, id: QueueId) {
+        if self.suffice() {
+            self.touched.insert(id);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -100,17 +163,28 @@ pub(super) struct Segment {
     pub seal: Seal,
     /// Bytes that are synced; what may lie beyond counts for nothing.
     pub end: u64,
-    /// Live records by offset.
-    pub live: BTreeMap<u64, Owner>,
+    /// Live records.
+    pub live: Owners,
     /// Bytes of these.
     pub live_bytes: u64,
+    /// Names that its live messages have.
+    pub names: Names,
+    /// For its footer, as long as that is not written.
+    pub notes: Option<Box<Notes>>,
     /// Damage was found: kept as `.bad` once the log is done with it.
     pub bad: bool,
 }
 
+impl Segment {
+    pub fn new(file: Arc<File>, seal: Seal, end: u64) -> Self {
+        let notes = Some(Box::default());
+        Self { file, seal, end, live: Owners::default(), live_bytes: 0, names: Names::default(), notes, bad: false }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub messages: HashMap<QueueId, Message>,
+    pub messages: BTreeMap<QueueId, Message>,
     pub settings: BTreeMap<Box<str>, (Bytes, Place)>,
     pub segments: BTreeMap<u64, Segment>,
     /// Bytes of live records.
@@ -122,15 +196,14 @@ pub(super) struct Index {
 impl Index {
     /// Folds in the effect of the record at `place`, which is the newest so far. The segment must be known.
     pub fn apply(&mut self, effect: Effect, place: Place) {
+        self.note(&effect, place.segment);
         match effect {
-            Effect::Message { id, head, newest } => self.apply_message(id, head, newest, place),
+            Effect::Message { id, head, newest } => self.apply_message(id, &head, newest, place),
             Effect::Outcomes { id, outcomes } => {
                 let Some(message) = self.messages.get_mut(&id) else { return };
                 message.fold(outcomes);
                 if message.is_settled() {
-                    let place = message.place;
-                    self.messages.remove(&id);
-                    self.remove_live(place);
+                    self.forget(&id);
                 }
             }
             Effect::Setting { key, value } => self.apply_setting(key, value, place),
@@ -139,16 +212,37 @@ impl Index {
         }
     }
 
+    fn note(&mut self, effect: &Effect, segment: u64) {
+        let Some(notes) = self.segments.get_mut(&segment).and_then(|segment| segment.notes.as_deref_mut()) else {
+            return;
+        };
+        notes.records += 1;
+        match effect {
+            Effect::Message { id, newest: Some(_), .. } => notes.touch(*id),
+            Effect::Outcomes { id, .. } => {
+                if self.messages.get(id).is_some_and(|message| message.place.segment != segment) {
+                    notes.touch(*id);
+                }
+            }
+            Effect::Setting { key, .. } => drop(notes.keys.insert(key.clone())),
+            Effect::Settings(all) => notes.keys.extend(all.iter().map(|(key, _)| key.clone())),
+            Effect::Unknown => notes.unknown = true,
+            Effect::Message { newest: None, .. } | Effect::Hits(_) => {}
+        }
+    }
+
     /// A message that is there already, not written again by compaction, is one that was submitted twice under a
     /// derived id (a DSN after a crash): the first stands, with what became of it.
-    fn apply_message(&mut self, id: QueueId, head: Arc<MessageHead>, newest: Option<Vec<Outcome>>, place: Place) {
+    fn apply_message(&mut self, id: QueueId, head: &MessageHead, newest: Option<Vec<Outcome>>, place: Place) {
         if newest.is_none() && self.messages.contains_key(&id) {
             return;
         }
         if let Some(old) = self.messages.remove(&id) {
             self.remove_live(old.place);
         }
-        let mut message = Message { head, newest: Vec::new(), place };
+        let names = self.segments.get_mut(&place.segment).map(|segment| &mut segment.names);
+        let (lane, from) = names.map_or((NonZeroU32::MIN, None), |names| names.of(head));
+        let mut message = Message::new(place, head.accepted_at, count(head), (lane, from));
         message.fold(newest.unwrap_or_default());
         if !message.is_settled() {
             self.messages.insert(id, message);
@@ -157,19 +251,28 @@ impl Index {
     }
 
     fn apply_setting(&mut self, key: Box<str>, value: Option<Bytes>, place: Place) {
-        if let Some((_, old)) = self.settings.remove(&key) {
-            let segment = self.segments.get_mut(&old.segment);
-            let others = match segment.and_then(|segment| segment.live.get_mut(&old.offset)) {
-                Some(Owner::Settings(keys)) => keys.remove(&key) && !keys.is_empty(),
-                _ => false,
-            };
-            if !others {
-                self.remove_live(old);
-            }
+        self.drop_setting(&key);
+        if let Some(value) = value {
+            self.add_setting(key, value, place);
         }
-        let Some(value) = value else { return };
+    }
+
+    pub fn drop_setting(&mut self, key: &str) {
+        let Some((_, old)) = self.settings.remove(key) else { return };
+        let segment = self.segments.get_mut(&old.segment);
+        let others = match segment.and_then(|segment| segment.live.get_mut(old.offset)) {
+            Some(Owner::Settings(keys)) => keys.remove(key) && !keys.is_empty(),
+            _ => false,
+        };
+        if !others {
+            self.remove_live(old);
+        }
+    }
+
+    /// Adds a setting that is not there. Several may lie in one record.
+    pub fn add_setting(&mut self, key: Box<str>, value: Bytes, place: Place) {
         let segment = self.segments.get_mut(&place.segment);
-        match segment.and_then(|segment| segment.live.get_mut(&place.offset)) {
+        match segment.and_then(|segment| segment.live.get_mut(place.offset)) {
             Some(Owner::Settings(keys)) => _ = keys.insert(key.clone()),
             Some(owner @ Owner::Setting(_)) => {
                 let mut keys = BTreeSet::from([key.clone()]);
@@ -183,10 +286,25 @@ impl Index {
         self.settings.insert(key, (value, place));
     }
 
-    fn add_live(&mut self, place: Place, owner: Owner) {
-        if let Some(segment) = self.segments.get_mut(&place.segment)
-            && segment.live.insert(place.offset, owner).is_none()
-        {
+    /// Drops a message that nobody can read any more.
+    pub fn forget(&mut self, id: &QueueId) {
+        if let Some(message) = self.messages.remove(id) {
+            self.remove_live(message.place);
+        }
+    }
+
+    /// Nothing more comes into the segment, and its footer is made.
+    pub fn is_full(&mut self, segment: u64) {
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.live.shrink();
+            segment.notes = None;
+            segment.names = Names::default();
+        }
+    }
+
+    pub fn add_live(&mut self, place: Place, owner: Owner) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            segment.live.add(place.offset, owner);
             segment.live_bytes += place.len();
             self.live += place.len();
         }
@@ -194,7 +312,7 @@ impl Index {
 
     fn remove_live(&mut self, place: Place) {
         if let Some(segment) = self.segments.get_mut(&place.segment)
-            && segment.live.remove(&place.offset).is_some()
+            && segment.live.remove(place.offset)
         {
             segment.live_bytes -= place.len();
             self.live -= place.len();
@@ -220,12 +338,25 @@ impl Index {
 
     /// Unsettled messages, the oldest first.
     pub fn live_messages(&self) -> Vec<Live> {
+        let mut shared = Names::default();
         let mut all: Vec<_> = self
             .messages
             .iter()
-            .map(|(id, message)| Live { id: *id, head: message.head.clone(), statuses: message.statuses() })
+            .map(|(id, message)| {
+                let names = self.segments.get(&message.place.segment).map(|segment| &segment.names);
+                let mut name =
+                    |number| shared.shared(names.and_then(|names| names.get(number)).map_or("", |name| name));
+                Live {
+                    id: *id,
+                    accepted_at: message.accepted_at,
+                    lane: name(message.lane),
+                    from_domain: message.from.map(&mut name),
+                    recipients: message.recipients,
+                    newest: message.newest().to_vec(),
+                }
+            })
             .collect();
-        all.sort_unstable_by_key(|live| (live.head.accepted_at, live.id));
+        all.sort_unstable_by_key(|live| (live.accepted_at, live.id));
         all
     }
 }

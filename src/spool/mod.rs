@@ -6,9 +6,10 @@
 //! Does not: decide anything about mail, know the store, or keep history. A settled message is gone from here as soon
 //! as its segment is freed.
 //!
-//! Reading order: `record` (one record), `segment` (one file), `walk` (from record to record), `index` (the fold),
-//! `queue` → `writer` → `shared` (the way in), `compact`, `recover`, `read` and `find` (the way out); `disk` beneath
-//! them, and `stuck` beside.
+//! Reading order: `record` and `second` (one record), `segment` (one file) and its `footer`, `walk` (from record to
+//! record), `index` (the fold) with its `names` and `owners`, `queue` → `writer` → `tail` and `ahead` (the way in),
+//! `compact`, `recover` and `mend`, `fetch`, `read` and `find` (the way out); `shared` and `disk` beneath them, and
+//! `stuck` beside.
 //!
 //! ```text
 //!  append ─┐
@@ -30,15 +31,22 @@
 //!
 //! **What only the oldest segment knows** is never lost by freeing it: `compact` says how.
 
+mod ahead;
 mod compact;
 mod disk;
 mod error;
+mod fetch;
 mod find;
+mod footer;
 mod index;
+mod mend;
+mod names;
+mod owners;
 mod queue;
 mod read;
 mod record;
 mod recover;
+mod second;
 mod segment;
 mod shared;
 mod stuck;
@@ -48,6 +56,7 @@ mod tests;
 mod walk;
 mod writer;
 
+pub use disk::disk_bytes;
 pub use error::{AppendError, BodyError, OpenError, ReadError};
 pub use queue::Durable;
 pub use read::{Batch, Stored};
@@ -63,7 +72,6 @@ use serde::{Deserialize, Serialize};
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -153,13 +161,28 @@ pub struct MessageHead {
     pub role: Role,
 }
 
-/// An unsettled message.
+impl MessageHead {
+    /// The domain of the first recipient in lower case, by which messages take turns; empty where there is none.
+    pub fn lane(&self) -> String {
+        let first = self.envelope.recipients.first().and_then(|recipient| recipient.address.domain());
+        first.unwrap_or_default().to_ascii_lowercase()
+    }
+}
+
+/// An unsettled message, as a queue needs it that may hold a million: [`Log::head`] and [`Log::message`] give the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
     pub id: QueueId,
-    pub head: Arc<MessageHead>,
-    /// One for each recipient, in the envelope's order; `Queued` where nothing happened yet.
-    pub statuses: Vec<Outcome>,
+    /// Milliseconds since 1970.
+    pub accepted_at: u64,
+    /// [`MessageHead::lane`]. One text for all messages that have the same.
+    pub lane: Arc<str>,
+    /// [`MessageHead::from_domain`]. One text for all messages that have the same.
+    pub from_domain: Option<Arc<str>>,
+    /// How many there are.
+    pub recipients: u16,
+    /// The last outcome of each recipient that has one, by recipient.
+    pub newest: Vec<Outcome>,
 }
 
 /// What was found by [`Log::open`].
@@ -290,24 +313,6 @@ impl Log {
             return Err(AppendError::Full);
         }
         self.0.shared.write_soon(Item { record: Encoded::new(entry)?, want: Want::Soon })
-    }
-
-    /// The bytes of an unsettled message. Reads the disk.
-    pub fn body(&self, id: &QueueId) -> Result<Vec<u8>, BodyError> {
-        let (file, place) = {
-            let index = self.0.shared.index();
-            let place = index.messages.get(id).ok_or(BodyError::NotFound)?.place;
-            let segment = index.segments.get(&place.segment).ok_or(BodyError::NotFound)?;
-            (segment.file.clone(), place)
-        };
-        // An open file can be read even after its segment was freed.
-        let mut body = vec![0; place.body_len as usize];
-        match file.read_exact_at(&mut body, place.body_offset()) {
-            Ok(()) if crc32fast::hash(&body) == place.body_crc => Ok(body),
-            Ok(()) => Err(BodyError::Damaged),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(BodyError::Damaged),
-            Err(e) => Err(BodyError::Io(e.to_string())),
-        }
     }
 
     /// Resolves once something durable lies behind `after`, at once if so already, or if `after` is no place in this

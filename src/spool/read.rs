@@ -1,10 +1,12 @@
-//! Reading on from a cursor, for those who build views of the log. Bodies of messages are not read.
+//! Reading on from a cursor, for those who build views of the log. Bodies of messages are not read, and second heads only
+//! where the first is damaged.
 
 use super::index::full_statuses;
 use super::record::{Effect, HEADER, HeadError, Header, Seal, kind};
+use super::second::Firsts;
 use super::segment::DATA;
 use super::walk::{Step, Walk};
-use super::{Cursor, Log, MessageHead, ReadError, Reader, locked};
+use super::{Cursor, Log, MessageHead, ReadError, Reader, locked, second};
 use crate::event::Hit;
 use crate::mail::{Outcome, QueueId};
 use bytes::Bytes;
@@ -106,6 +108,7 @@ struct Part {
 impl Part {
     fn read_into(&self, batch: &mut Batch, max: usize) -> io::Result<()> {
         let mut walk = Walk::new(&*self.file, self.seal, self.from.offset, self.end);
+        let mut firsts = Firsts::default();
         let mut bytes = 0;
         while batch.records.len() < max
             && bytes < ENOUGH
@@ -114,7 +117,13 @@ impl Part {
             if let Step::Record { offset, header } = step {
                 bytes += u64::from(header.head_len) + u64::from(if is_report(&header) { header.body_len } else { 0 });
                 let place = Cursor { segment: self.from.segment, offset };
-                let stored = self.stored(&mut walk, offset, &header)?;
+                let stored = match header.kind {
+                    kind::SECOND => self.second(&mut walk, &firsts, offset, &header)?,
+                    _ => self.stored(&mut walk, offset, &header)?,
+                };
+                if header.kind == kind::MESSAGE && stored.is_some() {
+                    firsts.is_sound(offset, &header);
+                }
                 batch.records.extend(stored.map(|stored| (place, stored)));
             }
             batch.next.offset = walk.at();
@@ -125,10 +134,7 @@ impl Part {
     fn stored(&self, walk: &mut Walk<'_>, offset: u64, header: &Header) -> io::Result<Option<Stored>> {
         let Some(head) = walk.head(offset, header)? else { return Ok(None) };
         Ok(match Effect::decode(header, head) {
-            Ok(Effect::Message { id, head, newest }) => {
-                let statuses = newest.map(|newest| full_statuses(&head, &newest));
-                Some(Stored::Message { id, head, again: header.is_again(), statuses })
-            }
+            Ok(Effect::Message { id, head, newest }) => Some(message(header, id, head, newest)),
             Ok(Effect::Outcomes { id, outcomes }) => {
                 Some(Stored::Outcomes { id, outcomes, report: self.report(offset, header)? })
             }
@@ -136,6 +142,19 @@ impl Part {
             Ok(Effect::Setting { key, value }) => Some(Stored::Setting { key, value }),
             Ok(Effect::Settings(all)) => Some(Stored::Settings(all)),
             Ok(Effect::Unknown) | Err(HeadError::Damaged | HeadError::Newer(_)) => None,
+        })
+    }
+
+    /// The message whose own record is damaged.
+    fn second(&self, walk: &mut Walk<'_>, firsts: &Firsts, offset: u64, header: &Header) -> io::Result<Option<Stored>> {
+        let Some(first) = firsts.lost(walk, offset, header)? else { return Ok(None) };
+        // It may have been read in the batch before.
+        if second::first_is_sound(&self.file, self.seal, &first)? {
+            return Ok(None);
+        }
+        Ok(match Effect::decode(&first.header, first.head) {
+            Ok(Effect::Message { id, head, newest }) => Some(message(&first.header, id, head, newest)),
+            _ => None,
         })
     }
 
@@ -147,6 +166,11 @@ impl Part {
         self.file.read_exact_at(&mut report, offset + HEADER as u64 + u64::from(header.head_len))?;
         Ok((crc32fast::hash(&report) == header.body_crc).then(|| report.into()))
     }
+}
+
+fn message(header: &Header, id: QueueId, head: Arc<MessageHead>, newest: Option<Vec<Outcome>>) -> Stored {
+    let statuses = newest.map(|newest| full_statuses(&head, &newest));
+    Stored::Message { id, head, again: header.is_again(), statuses }
 }
 
 fn is_report(header: &Header) -> bool {

@@ -7,11 +7,12 @@
 //!
 //! Knows nothing of files; [`super::segment`] and [`super::walk`] do.
 
-use super::{AppendError, Entry, MessageHead};
+use super::{AppendError, Entry, MessageHead, second};
 use crate::event::Hit;
 use crate::mail::{Outcome, QueueId, Role};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::io::IoSlice;
 use std::sync::Arc;
 
 /// Bytes of a record header:
@@ -37,17 +38,24 @@ pub(super) mod kind {
     pub const OUTCOMES: u8 = 2;
     pub const HITS: u8 = 3;
     pub const SETTING: u8 = 4;
+    /// See [`super::super::second`].
+    pub const SECOND: u8 = 8;
+    /// See [`super::super::footer`].
+    pub const FOOTER: u8 = 9;
 }
 
 /// Set on a record that compaction wrote again; its head carries the folded state.
 pub(super) const AGAIN: u8 = 1;
 
 /// Set on a copy whose original had a damaged body. Such a body is not torn, wherever it lies.
-const DAMAGED: u8 = 2;
+pub(super) const DAMAGED: u8 = 2;
 
 /// Set on a message that came in by an inbound listener. A version that does not know it takes the message for one of
 /// no sender domain, which its head has none of.
 const INBOUND: u8 = 4;
+
+/// Set on a message behind which its head stands once more.
+pub(super) const SECONDED: u8 = 8;
 
 /// What a header's CRC covers beside the header: where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +127,14 @@ impl Header {
         self.flags & DAMAGED != 0
     }
 
+    pub fn is_seconded(&self) -> bool {
+        self.flags & SECONDED != 0
+    }
+
+    pub fn as_damaged(&self) -> Self {
+        Self { flags: self.flags | DAMAGED, ..*self }
+    }
+
     pub fn is_again(&self) -> bool {
         self.flags & AGAIN != 0
     }
@@ -173,19 +189,23 @@ pub(super) enum HeadError {
 impl Effect {
     /// Reads a head whose CRC was found right.
     pub fn decode(header: &Header, head: &[u8]) -> Result<Self, HeadError> {
-        if !(kind::MESSAGE..=kind::SETTING).contains(&header.kind) {
+        Self::decode_kind(header.kind, header.flags, header.id, head)
+    }
+
+    pub fn decode_kind(kind: u8, flags: u8, id: [u8; 16], head: &[u8]) -> Result<Self, HeadError> {
+        if !(kind::MESSAGE..=kind::SETTING).contains(&kind) {
             return Ok(Self::Unknown);
         }
         let (&format, head) = head.split_first().ok_or(HeadError::Damaged)?;
-        let newest = if header.kind == kind::SETTING { SEVERAL } else { FORMAT };
+        let newest = if kind == kind::SETTING { SEVERAL } else { FORMAT };
         if format > newest {
             return Err(HeadError::Newer(format));
         }
-        let id = QueueId::from_bytes(header.id);
-        Ok(match header.kind {
+        let id = QueueId::from_bytes(id);
+        Ok(match kind {
             kind::MESSAGE => {
                 let (mut head, newest): (MessageHead, Option<Vec<Outcome>>) = from_postcard(head)?;
-                head.role = if header.flags & INBOUND == 0 { Role::Submission } else { Role::Inbound };
+                head.role = if flags & INBOUND == 0 { Role::Submission } else { Role::Inbound };
                 Self::Message { id, head: Arc::new(head), newest }
             }
             kind::OUTCOMES => Self::Outcomes { id, outcomes: from_postcard(head)? },
@@ -234,6 +254,12 @@ fn to_postcard<T: Serialize>(value: &T) -> Result<Vec<u8>, AppendError> {
     postcard::to_stdvec(value).map_err(|e| AppendError::Failed(format!("a record could not be encoded: {e}")))
 }
 
+/// What of a record depends on its place.
+pub(super) struct Headers {
+    first: [u8; HEADER],
+    second: Option<[u8; HEADER + second::PREFIX]>,
+}
+
 /// A record ready to be written, but for what depends on its place.
 #[derive(Debug)]
 pub(super) struct Encoded {
@@ -246,6 +272,8 @@ pub(super) struct Encoded {
     pub body: Vec<Bytes>,
     body_len: u32,
     body_crc: u32,
+    /// The CRC of the head as it stands behind the record once more.
+    second_crc: Option<u32>,
     pub effect: Effect,
 }
 
@@ -267,9 +295,15 @@ impl Encoded {
     /// A record that compaction writes again. `body_crc` is the one from the acceptance, which the body does not have
     /// if it is damaged.
     pub fn again(effect: Effect, body: Vec<Bytes>, body_crc: u32, damaged: bool) -> Result<Self, AppendError> {
-        let flags = if damaged { AGAIN | DAMAGED } else { AGAIN };
-        let made = Self::of(effect, body, Some(body_crc))?;
-        Ok(Self { flags: flags | made.flags, ..made })
+        let record = Self::of(effect, body, Some(body_crc))?;
+        Ok(Self { flags: record.flags | AGAIN | if damaged { DAMAGED } else { 0 }, ..record })
+    }
+
+    /// The footer of a segment, which has no effect of its own.
+    pub fn footer(head: Vec<u8>, body: Vec<Bytes>) -> Option<Self> {
+        let head_crc = crc32fast::hash(&head);
+        let record = Self::of(Effect::Unknown, body, None).ok()?;
+        Some(Self { kind: kind::FOOTER, head, head_crc, ..record })
     }
 
     fn of(effect: Effect, body: Vec<Bytes>, body_crc: Option<u32>) -> Result<Self, AppendError> {
@@ -281,23 +315,56 @@ impl Encoded {
             Effect::Message { id, .. } | Effect::Outcomes { id, .. } => *id.as_bytes(),
             Effect::Setting { .. } | Effect::Settings(_) | Effect::Hits(_) | Effect::Unknown => [0; 16],
         };
-        let is_inbound = matches!(&effect, Effect::Message { head, .. } if head.role == Role::Inbound);
-        Ok(Self {
-            flags: if is_inbound { INBOUND } else { 0 },
+        let (seconded, inbound) = match &effect {
+            Effect::Message { head, .. } => (true, head.role == Role::Inbound),
+            _ => (false, false),
+        };
+        let mut record = Self {
+            flags: if seconded { SECONDED } else { 0 } | if inbound { INBOUND } else { 0 },
             kind: effect.kind(),
             id,
             head_crc: crc32fast::hash(&head),
             body_len: u32::try_from(body_len).map_err(too_long)?,
             body_crc: body_crc.unwrap_or_else(|| crc_of(&body)),
+            second_crc: None,
             head,
             body,
             effect,
-        })
+        };
+        record.second_crc = seconded.then(|| {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&second::prefix(&record.header(0)));
+            crc.update(&record.head);
+            crc.finalize()
+        });
+        Ok(record)
     }
 
-    /// Bytes of the whole record.
+    /// Bytes of the record, and of its head where that stands behind it once more.
     pub fn len(&self) -> u64 {
-        (HEADER + self.head.len()) as u64 + u64::from(self.body_len)
+        let header = self.header(0);
+        header.len() + if header.is_seconded() { second::len(header.head_len) } else { 0 }
+    }
+
+    /// What stands before the head at this offset, and before the second one.
+    pub fn headers(&self, seal: Seal, offset: u64, synced: u64) -> Headers {
+        let header = self.header(synced);
+        let second = self.second_crc.map(|crc| {
+            let mut out = [0; HEADER + second::PREFIX];
+            out[..HEADER].copy_from_slice(&second::header(&header, crc).encode(seal, offset + header.len()));
+            out[HEADER..].copy_from_slice(&second::prefix(&header));
+            out
+        });
+        Headers { first: header.encode(seal, offset), second }
+    }
+
+    /// All that is written, in order.
+    pub fn pieces<'a>(&'a self, headers: &'a Headers, out: &mut Vec<IoSlice<'a>>) {
+        out.extend([IoSlice::new(&headers.first), IoSlice::new(&self.head)]);
+        out.extend(self.body.iter().map(|piece| IoSlice::new(piece)));
+        if let Some(second) = &headers.second {
+            out.extend([IoSlice::new(second), IoSlice::new(&self.head)]);
+        }
     }
 
     pub fn header(&self, synced: u64) -> Header {

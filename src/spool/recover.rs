@@ -1,20 +1,20 @@
 //! From the files to the fold: what [`Log::open`](super::Log::open) does before the writer starts.
 //!
-//! Headers and heads are read, bodies passed over. Of the last segment, what lies behind the last sync that a header
-//! in it tells of may be torn anywhere, because the disk writes pages in an order of its own; there, bodies are
-//! checked as well. Behind the first record that is torn, sound ones may follow; if they were acknowledged, the torn
-//! one was not torn but damaged. So they are never cut: they are written again into a new segment, which declares the
-//! old one to end before the damage.
+//! A segment that has a footer is folded in by that. Of others, headers and heads are read, in large pieces, and those
+//! that are full get their footer again. The end of the log is for [`mend`](super::mend) to see to before.
 
+use super::footer::{self, Footer};
 use super::index::{Index, Place, Segment};
-use super::record::{Effect, HEADER, HeadError, Header, Seal};
-use super::segment::{self, DATA, Start, VERSION};
-use super::walk::{ReadAt, Step, Walk, read_full};
+use super::mend::{Tail, mend, tail};
+use super::record::{Effect, HeadError, Header, Seal, kind};
+use super::second::Firsts;
+use super::segment::{self, DATA, Start, UNBEGUN, VERSION};
+use super::walk::{ReadAt, Step, Walk};
 use super::{OpenError, Recovered, disk};
+use crate::mail::QueueId;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,24 +31,29 @@ pub(super) fn recover(dir: &Path) -> Result<(Index, Recovered), OpenError> {
         found.extend(find(dir, number, &mut recovered)?);
     }
     limit_by_next(&mut found);
-    if let Some(last) = found.pop() {
-        mend(dir, last, &mut index.highest, &mut found, &mut recovered).map_err(fail)?;
-    }
+    mend(dir, &mut index.highest, &mut found, &mut recovered).map_err(fail)?;
+    let full: Vec<_> = found.iter().rev().skip(1).rev().map(|segment| segment.number).collect();
     for segment in found {
+        let (number, had_footer) = (segment.number, segment.footer.is_some());
         fold(dir, segment, &mut index, &mut recovered)?;
+        if !had_footer && full.contains(&number) {
+            write_footer(&index, number);
+        }
     }
     recovered.messages = index.live_messages();
+    full.into_iter().for_each(|number| index.is_full(number));
     recovered.settings = index.settings.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
     recovered.took = started.elapsed();
     Ok((index, recovered))
 }
 
-struct Found {
-    number: u64,
-    file: Arc<File>,
-    start: Start,
-    end: u64,
-    bad: bool,
+pub(super) struct Found {
+    pub number: u64,
+    pub file: Arc<File>,
+    pub start: Start,
+    pub end: u64,
+    pub bad: bool,
+    pub footer: Option<Footer>,
 }
 
 /// Opens a segment. One whose first block is damaged twice over cannot be read, and is put aside.
@@ -60,7 +65,9 @@ fn find(dir: &Path, number: u64, recovered: &mut Recovered) -> Result<Option<Fou
     match Start::read(&file).map_err(fail)? {
         Some(start) if start.version > VERSION => Err(OpenError::Newer { file: path, version: start.version }),
         Some(start) if start.seal.segment == number => {
-            Ok(Some(Found { number, file: Arc::new(file), start, end, bad: false }))
+            let footer = Footer::read(&file, start.seal, end).map_err(fail)?;
+            let end = footer.as_ref().map_or(end, |footer| footer.covers);
+            Ok(Some(Found { number, file: Arc::new(file), start, end, bad: false, footer }))
         }
         _ => {
             tracing::error!(file = %path.display(), "the start of this segment of the log is damaged: put aside");
@@ -79,7 +86,7 @@ fn limit_by_next(found: &mut [Found]) {
         let (next, number) = (found[at].start.previous, found[at].number);
         let segment = &mut found[at - 1];
         // Of the one before that, which is gone, it says nothing about this.
-        if segment.number + 1 != number {
+        if segment.number + 1 != number || next == UNBEGUN {
             continue;
         }
         if segment.end < next {
@@ -87,121 +94,23 @@ fn limit_by_next(found: &mut [Found]) {
             segment.bad = true;
         }
         segment.end = segment.end.min(next);
+        // One that tells of more, or of less, is none of ours.
+        segment.footer.take_if(|footer| footer.covers != segment.end);
     }
-}
-
-/// What the end of the last segment looks like.
-#[derive(Debug)]
-struct Tail {
-    /// Up to here, all is either sound or was synced once.
-    keep: u64,
-    /// Sound records behind that.
-    rescued: Vec<(u64, Header)>,
-    /// Some of it could not be read, which need not stay so.
-    unreadable: bool,
-}
-
-fn tail(source: &dyn ReadAt, seal: Seal, len: u64) -> io::Result<Tail> {
-    let mut synced = DATA;
-    let mut walk = Walk::new(source, seal, DATA, len);
-    while let Some(step) = walk.step()? {
-        if let Step::Record { offset, header } = step
-            && header.synced <= offset
-        {
-            synced = synced.max(header.synced);
-        }
-    }
-    let mut torn = None;
-    let mut rescued = Vec::new();
-    let mut walk = Walk::new(source, seal, synced, len);
-    while let Some(step) = walk.step()? {
-        match step {
-            Step::Record { offset, header } if is_sound(&mut walk, offset, &header)? => {
-                if torn.is_some() {
-                    rescued.push((offset, header));
-                }
-            }
-            Step::Record { offset: at, .. } | Step::Gap { from: at, .. } => {
-                torn.get_or_insert(at);
-            }
-        }
-    }
-    Ok(Tail { keep: torn.unwrap_or(len), rescued, unreadable: walk.met_unreadable() })
-}
-
-fn is_sound(walk: &mut Walk<'_>, offset: u64, header: &Header) -> io::Result<bool> {
-    Ok(walk.head(offset, header)?.is_some() && (header.is_damaged() || walk.body_is_right(offset, header)?))
-}
-
-/// Cuts what is torn off the last segment, and adds it to `found`, with a new one behind it if records are rescued.
-fn mend(
-    dir: &Path,
-    mut last: Found,
-    highest: &mut u64,
-    found: &mut Vec<Found>,
-    recovered: &mut Recovered,
-) -> io::Result<()> {
-    let seal = last.start.seal;
-    let Tail { keep, rescued, unreadable } = tail(&*last.file, seal, last.end)?;
-    let saved: u64 = rescued.iter().map(|(_, header)| header.len()).sum();
-    recovered.cut_bytes = last.end.saturating_sub(keep) - saved;
-    if keep < last.end {
-        tracing::warn!(segment = last.number, cut = recovered.cut_bytes, saved, "the end of the log was torn");
-    }
-    let mut new = None;
-    if !rescued.is_empty() || unreadable {
-        let number = *highest + 1;
-        let mut end = DATA;
-        let (file, seal) = segment::create(dir, number, keep, &mut |file, new_seal| {
-            for (offset, header) in &rescued {
-                let moved = Header { synced: DATA, ..*header };
-                file.write_all_at(&moved.encode(new_seal, end), end)?;
-                copy(&last.file, offset + HEADER as u64, file, end + HEADER as u64, header.len() - HEADER as u64)?;
-                end += header.len();
-            }
-            Ok(())
-        })?;
-        *highest = number;
-        let start = Start { version: VERSION, seal, previous: keep };
-        new = Some(Found { number, file: Arc::new(file), start, end, bad: false });
-    }
-    if keep < last.end {
-        last.end = keep;
-        match unreadable {
-            true => last.bad = true,
-            false => last.file.set_len(keep)?,
-        }
-    }
-    // What a killed process had written may be in memory only, and is about to be called durable.
-    last.file.sync_all()?;
-    found.push(last);
-    found.extend(new);
-    Ok(())
-}
-
-fn copy(from: &File, mut at: u64, to: &File, mut to_at: u64, mut left: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 256 * 1024];
-    while left > 0 {
-        let piece = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if read_full(from, &mut buffer[..piece], at)? < piece {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        to.write_all_at(&buffer[..piece], to_at)?;
-        at += piece as u64;
-        to_at += piece as u64;
-        left -= piece as u64;
-    }
-    Ok(())
 }
 
 /// Folds a segment into the index.
 fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) -> Result<(), OpenError> {
-    let Found { number, file, start, end, bad } = found;
+    let Found { number, file, start, end, bad, footer } = found;
     let bad_before = recovered.bad_records;
     recovered.bad_records += u64::from(bad);
     let seal = start.seal;
-    let segment = Segment { file: file.clone(), seal, end, live: BTreeMap::new(), live_bytes: 0, bad };
-    index.segments.insert(number, segment);
+    index.segments.insert(number, Segment { bad, ..Segment::new(file.clone(), seal, end) });
+    if let Some(footer) = footer.filter(|_| !bad) {
+        recovered.records += footer.records;
+        index.apply_footer(number, footer);
+        return Ok(());
+    }
     let path = segment::path(dir, number);
     match fold_records(&*file, seal, end, index, recovered) {
         Ok(None) => {}
@@ -219,6 +128,14 @@ fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) 
     Ok(())
 }
 
+/// Gives a full segment that was walked its footer, for the next start. Where it is damaged, it is walked again.
+fn write_footer(index: &Index, number: u64) {
+    let (Some(footer), Some(segment)) = (Footer::of(index, number), index.segments.get(&number)) else { return };
+    if let Some(bytes) = footer.encode(segment.seal) {
+        footer::write(&segment.file, footer.covers, &bytes);
+    }
+}
+
 /// Gives the format of the first head that is too new to be read, if there is one.
 fn fold_records(
     source: &dyn ReadAt,
@@ -227,22 +144,39 @@ fn fold_records(
     index: &mut Index,
     recovered: &mut Recovered,
 ) -> io::Result<Option<u8>> {
-    let mut walk = Walk::new(source, seal, DATA, end);
+    let mut walk = Walk::through(source, seal, DATA, end);
+    let mut firsts = Firsts::default();
     while let Some(step) = walk.step()? {
         let Step::Record { offset, header } = step else {
             recovered.bad_records += 1;
             continue;
         };
+        if header.kind == kind::SECOND {
+            let Some(first) = firsts.lost(&mut walk, offset, &header)? else { continue };
+            let Ok(effect) = Effect::decode(&first.header, first.head) else { continue };
+            let id = QueueId::from_bytes(header.id);
+            tracing::warn!(queue_id = %id, "the record of a message is damaged: its second head is used");
+            recovered.records += 1;
+            index.apply(effect, Place::new(seal.segment, first.offset, &first.header));
+            continue;
+        }
         let effect = match walk.head(offset, &header)? {
             Some(head) => Effect::decode(&header, head),
             None => Err(HeadError::Damaged),
         };
         match effect {
             Ok(effect) => {
+                if header.kind == kind::MESSAGE {
+                    firsts.is_sound(offset, &header);
+                }
                 recovered.records += 1;
                 index.apply(effect, Place::new(seal.segment, offset, &header));
             }
-            Err(HeadError::Damaged) => recovered.bad_records += 1,
+            Err(HeadError::Damaged) => {
+                recovered.bad_records += 1;
+                let id = QueueId::from_bytes(header.id);
+                tracing::error!(queue_id = %id, kind = header.kind, segment = seal.segment, offset, "a record is damaged");
+            }
             Err(HeadError::Newer(format)) => return Ok(Some(format)),
         }
     }
@@ -261,14 +195,15 @@ pub fn fuzz_recover(data: &[u8]) {
     let len = data.len() as u64;
     let start = Start::read(&data).ok().flatten();
     let seal = start.map_or(Seal { segment: 1, salt: 0 }, |start| start.seal);
+    let _ = Footer::read(&data, seal, len);
+    Footer::fuzz(data);
     let Ok(Tail { keep, rescued, .. }) = tail(&data, seal, len) else { return };
     assert!(keep <= len.max(DATA));
-    assert!(rescued.iter().all(|(offset, header)| *offset > keep && offset + header.len() <= len));
-    assert!(rescued.is_sorted_by(|(a, header), (b, _)| a + header.len() <= *b));
+    assert!(rescued.iter().all(|piece| piece.offset >= keep && piece.end() <= len));
+    assert!(rescued.is_sorted_by(|a, b| a.end() <= b.offset));
     let Ok(file) = File::open("/dev/null") else { return };
     let (mut index, mut recovered) = (Index::default(), Recovered::default());
-    let segment = Segment { file: Arc::new(file), seal, end: keep, live: BTreeMap::new(), live_bytes: 0, bad: false };
-    index.segments.insert(seal.segment, segment);
+    index.segments.insert(seal.segment, Segment::new(Arc::new(file), seal, keep));
     let _ = fold_records(&data, seal, keep, &mut index, &mut recovered);
     let settings: BTreeMap<u64, u64> = index.settings.values().map(|(_, place)| (place.offset, place.len())).collect();
     let live = index.messages.values().map(|m| m.place.len()).sum::<u64>() + settings.values().sum::<u64>();

@@ -7,7 +7,7 @@ use super::disk;
 use super::record::Seal;
 use super::walk::{ReadAt, read_full};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -35,9 +35,13 @@ const COPIES: [u64; 2] = [0, 4096];
 pub(super) struct Start {
     pub version: u32,
     pub seal: Seal,
-    /// Bytes of the segment before that were synced when this one was begun; 0 where there was none.
+    /// Bytes of the segment before that were synced when this one was begun; 0 where there was none, [`UNBEGUN`] until
+    /// this one's first sync.
     pub previous: u64,
 }
+
+/// Stands in the block of a segment that was made ahead: nothing in it was ever acknowledged.
+pub(super) const UNBEGUN: u64 = u64::MAX;
 
 impl Start {
     pub fn encode(&self) -> [u8; BLOCK] {
@@ -62,17 +66,23 @@ impl Start {
         })
     }
 
-    /// Reads the first of the two copies that is right; `None` when neither is.
+    /// Reads the first of the two copies that is right; `None` when neither is. One that the disk cannot give is an error
+    /// only where the other is not right either: it may be read again another day.
     pub fn read(source: &dyn ReadAt) -> io::Result<Option<Self>> {
+        let mut failed = None;
         for at in COPIES {
             let mut block = [0; BLOCK];
-            if read_full(source, &mut block, at)? == BLOCK
-                && let Some(start) = Self::decode(&block)
-            {
-                return Ok(Some(start));
+            match read_full(source, &mut block, at) {
+                Ok(BLOCK) => {
+                    if let Some(start) = Self::decode(&block) {
+                        return Ok(Some(start));
+                    }
+                }
+                Ok(_) => {}
+                Err(e) => failed = Some(e),
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 }
 
@@ -122,6 +132,41 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
+/// A segment made ahead, under a name that a start removes.
+#[derive(Debug)]
+pub(super) struct Unbegun {
+    pub file: File,
+    pub seal: Seal,
+}
+
+impl Unbegun {
+    /// Makes and syncs it.
+    pub fn make(dir: &Path, segment: u64) -> io::Result<Self> {
+        let (mut file, seal) = make(dir, segment, UNBEGUN, &mut |_, _| Ok(()))?;
+        file.seek(SeekFrom::Start(DATA))?;
+        Ok(Self { file, seal })
+    }
+
+    /// Gives it the name under which it counts. The folder is not synced.
+    pub fn name(&self, dir: &Path) -> io::Result<()> {
+        fs::rename(unfinished(dir, self.seal.segment), path(dir, self.seal.segment))
+    }
+
+    pub fn remove(&self, dir: &Path) {
+        let _ = fs::remove_file(unfinished(dir, self.seal.segment));
+    }
+}
+
+/// Before the first sync of a segment that was made ahead: says how much of the one before was synced.
+pub(super) fn begin(file: &File, seal: Seal, previous: u64) -> io::Result<()> {
+    let block = Start { version: VERSION, seal, previous }.encode();
+    COPIES.iter().try_for_each(|at| file.write_all_at(&block, *at))
+}
+
+fn unfinished(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment:016}.new"))
+}
+
 /// Begins a segment. `fill` may write records into it; the file appears under its name, whole and synced, or not at
 /// all.
 pub(super) fn create(
@@ -130,26 +175,38 @@ pub(super) fn create(
     previous: u64,
     fill: &mut dyn FnMut(&File, Seal) -> io::Result<()>,
 ) -> io::Result<(File, Seal)> {
+    let (file, seal) = make(dir, segment, previous, fill)?;
+    let named = fs::rename(unfinished(dir, segment), path(dir, segment)).and_then(|()| disk::sync_dir(dir));
+    match named {
+        Ok(()) => Ok((file, seal)),
+        Err(e) => {
+            let _ = fs::remove_file(unfinished(dir, segment));
+            Err(e)
+        }
+    }
+}
+
+fn make(
+    dir: &Path,
+    segment: u64,
+    previous: u64,
+    fill: &mut dyn FnMut(&File, Seal) -> io::Result<()>,
+) -> io::Result<(File, Seal)> {
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).map_err(|e| io::Error::other(e.to_string()))?;
     let seal = Seal { segment, salt: u64::from_le_bytes(salt) };
-    let unfinished = dir.join(format!("{segment:016}.new"));
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let path = unfinished(dir, segment);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     let made = (|| {
-        let block = Start { version: VERSION, seal, previous }.encode();
         file.set_len(DATA)?;
-        for at in COPIES {
-            file.write_all_at(&block, at)?;
-        }
+        begin(&file, seal, previous)?;
         fill(&file, seal)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path(dir, segment))?;
-        disk::sync_dir(dir)
+        file.sync_all()
     })();
     match made {
         Ok(()) => Ok((file, seal)),
         Err(e) => {
-            let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(&path);
             Err(e)
         }
     }
@@ -174,6 +231,17 @@ mod tests {
                 file.write_all_at(&want.encode(), at).unwrap();
             }
         }
+        // Nor need the first one be readable.
+        struct Unreadable(File);
+        impl ReadAt for Unreadable {
+            fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+                if offset < 4096 { Err(io::Error::from_raw_os_error(libc::EIO)) } else { self.0.read_some(buf, offset) }
+            }
+        }
+        let unreadable = Unreadable(file);
+        assert_eq!(Start::read(&unreadable).unwrap(), Some(want));
+        unreadable.0.write_all_at(&[0xff], 4096).unwrap();
+        assert!(Start::read(&unreadable).is_err(), "it may be read another day");
         fs::write(dir.path().join("0000000000000009.bad"), "").unwrap();
         fs::write(dir.path().join("0000000000000010.new"), "").unwrap();
         let listing = list(dir.path()).unwrap();

@@ -6,7 +6,7 @@ use super::tail::Tail;
 use super::{AppendError, Cursor, Recovered, Stats, Unwritten, locked};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use tokio::sync::watch;
 
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Shared {
     pub queue: Queue,
     /// There from before the writer's thread is.
     pub tail: OnceLock<Mutex<Tail>>,
+    /// Told when the next segment was made, or could not be.
+    pub made: Condvar,
     index: Mutex<Index>,
     /// The end of what is durable.
     pub durable: watch::Sender<Cursor>,
@@ -37,6 +39,7 @@ impl Shared {
         Self {
             queue: Queue::default(),
             tail: OnceLock::new(),
+            made: Condvar::new(),
             durable: watch::Sender::new(index.end()),
             index: Mutex::new(index),
             released: Mutex::new(None),
@@ -57,7 +60,7 @@ impl Shared {
             drop(tail);
             return self.queue.push(item);
         }
-        let written = tail.write_directly(item);
+        let written = tail.write_directly(self, item);
         drop(tail);
         match written {
             Ok(first) => {

@@ -62,11 +62,18 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub fn new(source: &'a dyn ReadAt, seal: Seal, from: u64, end: u64) -> Self {
         Self {
-            window: Window { source, end, start: 0, bytes: Vec::new(), step: SMALL, unreadable: false },
+            window: Window { source, end, start: 0, bytes: Vec::new(), step: SMALL, through: 0, unreadable: false },
             seal,
             at: from,
             end,
         }
+    }
+
+    /// A walk that is to go all the way: bodies are read as well, where that spares reads.
+    pub fn through(source: &'a dyn ReadAt, seal: Seal, from: u64, end: u64) -> Self {
+        let mut walk = Self::new(source, seal, from, end);
+        walk.window.through = THROUGH;
+        walk
     }
 
     /// True when the disk could not give some of the bytes, which were taken for zeros.
@@ -152,6 +159,7 @@ impl<'a> Walk<'a> {
 
 const SMALL: usize = 4096;
 const LARGE: usize = 256 * 1024;
+const THROUGH: usize = 1024 * 1024;
 
 /// The piece of the source that was read last.
 struct Window<'a> {
@@ -161,6 +169,8 @@ struct Window<'a> {
     bytes: Vec<u8>,
     /// Bytes to read at once: much where the walk goes on where the window ended, little behind a body passed over.
     step: usize,
+    /// Bytes that are read at once, whatever of them is passed over; 0: only what is asked for.
+    through: usize,
     unreadable: bool,
 }
 
@@ -170,8 +180,10 @@ impl Window<'_> {
         let window_end = self.start + self.bytes.len() as u64;
         let wanted_end = offset.saturating_add(len as u64).min(self.end);
         if offset < self.start || wanted_end > window_end {
-            let goes_on = (self.start..=window_end).contains(&offset) && !self.bytes.is_empty();
-            self.step = if goes_on { (self.step * 2).min(LARGE) } else { SMALL };
+            let far = window_end.saturating_add(self.through as u64);
+            let goes_on = (self.start..=far).contains(&offset) && (self.through > 0 || !self.bytes.is_empty());
+            let most = self.through.max(LARGE);
+            self.step = if goes_on { (self.step * 2).min(most) } else { SMALL };
             let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.bytes.resize(len.max(self.step).min(left), 0);
             self.start = offset;
@@ -211,6 +223,7 @@ mod tests {
     use super::super::Entry;
     use super::super::record::Encoded;
     use super::*;
+    use crate::mail::QueueId;
 
     const SEAL: Seal = Seal { segment: 1, salt: 5 };
 
@@ -252,6 +265,46 @@ mod tests {
             let want: Vec<_> = offsets.iter().copied().filter(|o| *o != offset).collect();
             assert_eq!(seen, want);
         }
+    }
+
+    /// Counts what is read of it.
+    struct Counted(Vec<u8>, std::cell::Cell<usize>);
+
+    impl ReadAt for Counted {
+        fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            (&self.0[..]).read_some(buf, offset)
+        }
+    }
+
+    #[test]
+    fn a_walk_through_reads_seldom() {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        while bytes.len() < 32 << 20 {
+            let body = vec![b'x'; 20_000 + count % 999].into();
+            let made = Encoded::new(Entry::Outcomes {
+                id: QueueId::from_bytes([1; 16]),
+                outcomes: Vec::new(),
+                report: Some(body),
+            });
+            let made = made.unwrap();
+            bytes.extend(made.header(0).encode(SEAL, bytes.len() as u64));
+            bytes.extend(&made.head);
+            made.body.iter().for_each(|piece| bytes.extend_from_slice(piece));
+            count += 1;
+        }
+        let end = bytes.len() as u64;
+        let source = Counted(bytes, Default::default());
+        let mut walk = Walk::through(&source, SEAL, 0, end);
+        let mut seen = 0;
+        while let Some(step) = walk.step().unwrap() {
+            let Step::Record { offset, header } = step else { panic!("{step:?}") };
+            assert!(walk.head(offset, &header).unwrap().is_some());
+            seen += 1;
+        }
+        assert_eq!(seen, count);
+        assert!(source.1.get() < 50, "{} reads", source.1.get());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! While a sync runs, entries gather; the next sync is theirs together. Entries for which somebody waits have no
 //! timer. A part of what has gathered is 8 MiB at most, so that nobody waits for the sync of everybody's bytes.
 
+use super::ahead::{Ahead, Next};
 use super::disk::{self, Faults, Reserve};
+use super::footer::{self, Footer};
 use super::queue::{Item, Want};
 use super::record::Effect;
 use super::shared::Shared;
-use super::tail::Tail;
+use super::tail::{Part, Room, Tail};
 use super::{AppendError, Options, Unwritten, locked};
 use crate::supervise::{Panic, failpoint};
 use std::fs::File;
@@ -16,7 +18,7 @@ use std::iter::Peekable;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::vec;
@@ -32,19 +34,23 @@ const LAST_TURNS: u32 = 3;
 
 /// Starts the writer on what recovery left. The lock is released when the thread ends.
 pub(super) fn spawn(shared: Arc<Shared>, options: Options, lock: File, faults: Faults) -> io::Result<JoinHandle<()>> {
-    let tail = shared.tail.get_or_init(|| Mutex::new(Tail::new(&shared.index(), &options, faults)));
-    drop(locked(tail));
+    let tail = shared.tail.get_or_init(|| Mutex::new(Tail::new(&shared.index(), &options, faults.clone())));
+    let ahead = Ahead::start(Arc::clone(&shared), options.dir.join("log"), faults.clone())?;
+    locked(tail).make_ahead(ahead.wanted());
     let now = Instant::now();
     let mut writer = Writer {
         dir: options.dir.join("log"),
         reserve: Reserve::new(&options.dir),
         check_after: now,
         free: u64::MAX,
+        full_since: None,
         compact_after: now,
         names_unsynced: false,
         opened: now,
         shared,
         options,
+        faults,
+        ahead: Some(ahead),
         _lock: lock,
     };
     writer.check_disk();
@@ -59,10 +65,13 @@ pub(super) struct Writer {
     check_after: Instant,
     /// Free bytes on the file system when last looked at.
     pub free: u64,
+    pub full_since: Option<Instant>,
     pub compact_after: Instant,
     /// A segment was removed, and syncing the folder failed.
     pub names_unsynced: bool,
     pub opened: Instant,
+    faults: Faults,
+    ahead: Option<Ahead>,
     _lock: File,
 }
 
@@ -97,6 +106,7 @@ impl Writer {
                 let _ = self.sync();
             }
             if closing {
+                self.leave_footer();
                 let left = Unwritten::of(&self.tail().retry);
                 if left.entries > 0 {
                     tracing::error!(entries = left.entries, "the log was closed with entries that it cannot write");
@@ -157,15 +167,19 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut hand = InHand { items: items.into_iter().peekable(), left: &shared.in_hand };
         while hand.items.peek().is_some() {
-            let urgent = {
+            let part = {
                 let mut tail = self.tail();
-                let urgent = tail.write_part(&self.shared, &mut hand.items);
-                if urgent.is_ok() && hand.items.peek().is_none() {
+                let part = tail.write_part(&self.shared, &mut hand.items);
+                if part.is_ok() && hand.items.peek().is_none() {
                     self.shared.queue.set_in_hand(false);
                 }
-                urgent
+                part
             };
-            let done = urgent.and_then(|urgent| if urgent { self.sync_pending() } else { Ok(()) });
+            let done = part.and_then(|part| match part {
+                Part::Written(false) => Ok(()),
+                Part::Written(true) => self.sync_pending(),
+                Part::Blocked(room) => self.see_to(room),
+            });
             if let Err(error) = done {
                 // What comes behind must not overtake what failed.
                 self.fail(&error, hand.items.by_ref());
@@ -180,27 +194,52 @@ impl Writer {
         self.shared.count(|stats| stats.waiting_for_disk = waiting);
     }
 
-    /// Writes copies of what is live in a segment; false when nothing is. On failure they are dropped.
+    /// Does what a record waits for that cannot be written now.
+    fn see_to(&self, room: Room) -> Result<(), AppendError> {
+        match room {
+            Room::Here => Ok(()),
+            Room::AfterSync => self.sync_pending(),
+            Room::AfterNext => {
+                let mut tail = self.tail();
+                tail.waits = true;
+                while tail.is_making() {
+                    let made = &self.shared.made;
+                    tail = made.wait_timeout(tail, TICK).unwrap_or_else(PoisonError::into_inner).0;
+                    if tail.is_making() && self.ahead.as_ref().is_none_or(Ahead::has_ended) {
+                        tail.is_made(Next::Unasked);
+                        tail.waits = false;
+                        return Err(AppendError::Failed("nobody makes segments any more".into()));
+                    }
+                }
+                tail.waits = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes copies of what is live in a segment; false when nothing is. On failure they are dropped, and so are those
+    /// for which there is no room yet: the originals are still there.
     ///
-    /// The copies carry the state as the index has it, so the tail is held: an outcome that was written between the
-    /// last sync and the copy would lie before it, and the copy's older state would win.
+    /// An outcome that was written since the last sync lies before the copy, and the copy's state wins. So the tail is
+    /// held from when that state is put together until it is written; nothing is read from the disk meanwhile.
     pub fn write_copies(&mut self, segment: u64) -> Result<bool, AppendError> {
         let shared = Arc::clone(&self.shared);
-        let mut tail = locked(shared.tail.get().expect("the tail is there before the writer is"));
         let written = (|| {
-            if let Some(pending) = tail.pending() {
-                let started = Instant::now();
-                let synced = pending.file.sync_data();
-                tail.synced(&shared, &pending, synced, started.elapsed())?;
-            }
-            let mut copies = self.copies(segment)?.into_iter().peekable();
-            let any = copies.peek().is_some();
-            while copies.peek().is_some() {
-                tail.write_part(&shared, &mut copies)?;
+            // Also where none of it can be read, which is then no longer live.
+            let any = shared.index().segments.get(&segment).is_some_and(|segment| segment.live_bytes > 0);
+            let copies = self.copies(segment);
+            let mut tail = locked(shared.tail.get().expect("the tail is there before the writer is"));
+            let items: Result<Vec<_>, _> = copies.into_iter().map(|copy| copy.into_item(&tail)).collect();
+            let mut items = items?.into_iter().peekable();
+            while items.peek().is_some() {
+                if let Part::Blocked(room) = tail.write_part(&shared, &mut items)? {
+                    drop(tail);
+                    self.see_to(room)?;
+                    break;
+                }
             }
             Ok(any)
         })();
-        drop(tail);
         if let Err(error) = &written {
             self.fail(error, std::iter::empty());
         }
@@ -218,15 +257,48 @@ impl Writer {
 
     /// The tail is not held while the disk works.
     fn sync_pending(&self) -> Result<(), AppendError> {
-        let Some(pending) = self.tail().pending() else { return Ok(()) };
-        let started = Instant::now();
-        let result = pending.file.sync_data();
-        self.tail().synced(&self.shared, &pending, result, started.elapsed())
+        let mut full = None;
+        loop {
+            let Some(pending) = self.tail().pending() else { break };
+            let started = Instant::now();
+            let result = pending.sync(&self.dir, &self.faults);
+            self.tail().synced(&self.shared, &pending, result, started.elapsed())?;
+            if !pending.closes {
+                break;
+            }
+            full = self.footer(pending.segment());
+        }
+        // After all who wait were told.
+        if let Some((file, covers, bytes)) = full {
+            footer::write(&file, covers, &bytes);
+        }
+        Ok(())
+    }
+
+    /// The footer of a segment that is full.
+    fn footer(&self, segment: u64) -> Option<(Arc<File>, u64, Vec<u8>)> {
+        let mut index = self.shared.index();
+        let footer = Footer::of(&index, segment);
+        index.is_full(segment);
+        let segment = index.segments.get(&segment)?;
+        let (file, seal) = (segment.file.clone(), segment.seal);
+        drop(index);
+        let footer = footer?;
+        Some((file, footer.covers, footer.encode(seal)?))
+    }
+
+    /// So that the next start has as little to read as the one after a crash in a full segment.
+    fn leave_footer(&self) {
+        let Some(segment) = self.tail().all_synced() else { return };
+        if let Some((file, covers, bytes)) = self.footer(segment) {
+            footer::write(&file, covers, &bytes);
+            let _ = file.sync_data();
+        }
     }
 
     fn fail(&mut self, error: &AppendError, rest: impl Iterator<Item = Item>) {
         let mut tail = self.tail();
-        tail.fail(error, rest, TICK);
+        tail.fail(&self.shared, error, rest, TICK);
         if !tail.retry.is_empty() {
             self.shared.queue.stuck.fails();
         }
@@ -252,6 +324,8 @@ impl Writer {
             self.reserve.take();
         }
         let full = free < self.options.min_free || !self.reserve.is_held();
+        self.full_since = if full { self.full_since.or_else(|| Some(Instant::now())) } else { None };
+        self.retire_settled();
         if self.shared.set_full(full) != full {
             match full {
                 true => tracing::error!(free, min_free = self.options.min_free, "disk nearly full: no mail is taken"),
@@ -279,6 +353,12 @@ impl Drop for Writer {
     /// Also on a panic: nobody may wait for a thread that is gone.
     fn drop(&mut self) {
         self.shared.queue.abandon();
+        self.tail().stop_ahead();
+        if let Some(ahead) = self.ahead.take() {
+            ahead.stop();
+        }
+        // What was made in the meantime.
+        self.tail().stop_ahead();
     }
 }
 

@@ -188,7 +188,7 @@ impl Place {
         let (settings, _) = Settings::new(log.clone(), &recovered.settings);
         let settings = Arc::new(settings);
         let schedule = Schedule { pauses: vec![Duration::from_secs(60)], max_age: Duration::from_secs(3_600) };
-        let queue = Arc::new(Queue::new(Vec::new(), clock::steady_ms(), &schedule));
+        let queue = Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule));
         let store = MaybeStore::default();
         store.store(Some(Arc::new(Store::open(dir.path()).unwrap())));
         let name = |name| DomainName::parse(name).unwrap();

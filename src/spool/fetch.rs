@@ -1,0 +1,71 @@
+//! Head and body of an unsettled message, from the place that the index knows.
+
+use super::index::Place;
+use super::record::{Effect, Seal, kind};
+use super::{BodyError, Log, MessageHead, second};
+use crate::mail::QueueId;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+impl Log {
+    /// The bytes of an unsettled message. Reads the disk.
+    pub fn body(&self, id: &QueueId) -> Result<Vec<u8>, BodyError> {
+        let (file, _, place) = self.place(id)?;
+        let body = read(&file, place.body_offset(), place.body_len as usize)?;
+        if crc32fast::hash(&body) == place.body_crc { Ok(body) } else { Err(BodyError::Damaged) }
+    }
+
+    /// What is known of an unsettled message beside its bytes. Reads the disk.
+    pub fn head(&self, id: &QueueId) -> Result<MessageHead, BodyError> {
+        let (file, seal, place) = self.place(id)?;
+        head_at(&file, seal, &place)
+    }
+
+    /// Both, in one read.
+    pub fn message(&self, id: &QueueId) -> Result<(MessageHead, Vec<u8>), BodyError> {
+        let (file, seal, place) = self.place(id)?;
+        let read = read(&file, place.head_offset(), place.head_len as usize + place.body_len as usize);
+        let Ok(mut bytes) = read else { return Ok((self.head(id)?, self.body(id)?)) };
+        let body = bytes.split_off(place.head_len as usize);
+        let head = head_of(&place, &bytes).or_else(|_| head_at(&file, seal, &place))?;
+        if crc32fast::hash(&body) == place.body_crc { Ok((head, body)) } else { Err(BodyError::Damaged) }
+    }
+
+    /// An open file can be read even after its segment was freed.
+    fn place(&self, id: &QueueId) -> Result<(Arc<File>, Seal, Place), BodyError> {
+        let index = self.0.shared.index();
+        let place = index.messages.get(id).ok_or(BodyError::NotFound)?.place;
+        let segment = index.segments.get(&place.segment).ok_or(BodyError::NotFound)?;
+        Ok((Arc::clone(&segment.file), segment.seal, place))
+    }
+}
+
+fn read(file: &File, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
+    let mut bytes = vec![0; len];
+    match file.read_exact_at(&mut bytes, offset) {
+        Ok(()) => Ok(bytes),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(BodyError::Damaged),
+        Err(e) => Err(BodyError::Io(e.to_string())),
+    }
+}
+
+/// The head at this place, or the second one where that is damaged.
+pub(super) fn head_at(file: &File, seal: Seal, place: &Place) -> Result<MessageHead, BodyError> {
+    let first = read(file, place.head_offset(), place.head_len as usize);
+    first.and_then(|bytes| head_of(place, &bytes)).or_else(|error| {
+        let second = if place.is_seconded() { second::head(file, seal, place.end(), place.head_len) } else { None };
+        second.ok_or(error).and_then(|bytes| head_of(place, &bytes))
+    })
+}
+
+fn head_of(place: &Place, bytes: &[u8]) -> Result<MessageHead, BodyError> {
+    if crc32fast::hash(bytes) != place.head_crc {
+        return Err(BodyError::Damaged);
+    }
+    match Effect::decode_kind(kind::MESSAGE, place.flags, [0; 16], bytes) {
+        Ok(Effect::Message { head, .. }) => Ok(Arc::unwrap_or_clone(head)),
+        _ => Err(BodyError::Damaged),
+    }
+}
