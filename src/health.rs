@@ -217,7 +217,7 @@ mod tests {
     fn watch(dir: &std::path::Path) -> Watch {
         let (log, _) = Log::open(Options { min_free: 0, ..Options::new(dir) }).unwrap();
         let schedule = Schedule { pauses: vec![Duration::from_secs(1)], max_age: Duration::from_secs(60) };
-        Watch::new(log, MaybeStore::default(), Arc::new(Queue::new(Vec::new(), 0, &schedule)))
+        Watch::new(log, MaybeStore::default(), Arc::new(Queue::new(Vec::new(), |_| None, 0, &schedule)))
     }
 
     fn put_one(queue: &Queue, n: u64) -> QueueId {

@@ -213,7 +213,7 @@ mod tests {
         let (log, recovered) = Log::open(Options { min_free, ..Options::new(dir) }).unwrap();
         let settings = Arc::new(Settings::new(log.clone(), &recovered.settings).0);
         let schedule = Schedule { pauses: vec![Duration::from_mins(1)], max_age: Duration::from_hours(100) };
-        let queue = Arc::new(Queue::new(Vec::new(), clock::steady_ms(), &schedule));
+        let queue = Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule));
         let rules = ArcSwap::from_pointee(Rules { reject_unknown: false, max_messages: 9 });
         let intake =
             Intake { log, queue, settings: Arc::clone(&settings), hostname: "relay.example.net".into(), rules };

@@ -19,6 +19,7 @@ mod news;
 mod people;
 mod records;
 mod share;
+mod shrink;
 mod sums;
 mod sweep;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use arc_swap::ArcSwap;
 use fold::Fold;
 pub use messages::Limits;
 pub use news::Webhooks;
+use shrink::Shrink;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +102,7 @@ pub async fn run(mut recorder: Recorder, mut stop: watch::Receiver<bool>) {
 
 async fn follow(recorder: &Recorder, asked: &mut mpsc::Receiver<Forget>, stop: &mut watch::Receiver<bool>) {
     let mut sweep = Sweep::default();
+    let mut shrink = Shrink::default();
     let mut fold = Fold::new(recorder);
     let mut opened = fold.open().await;
     loop {
@@ -129,6 +132,9 @@ async fn follow(recorder: &Recorder, asked: &mut mpsc::Receiver<Forget>, stop: &
         }
         if fold.store().is_none() && opened.elapsed() > fold.reopen_after {
             fold.reopen_after = (fold.reopen_after * 2).min(REOPEN_LAST);
+            opened = fold.open().await;
+        }
+        if shrink.look(&mut fold).await {
             opened = fold.open().await;
         }
         while let Ok(forget) = asked.try_recv() {

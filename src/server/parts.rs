@@ -20,6 +20,7 @@ use crate::recorder::{Keeping, LeftAlone};
 use crate::rewrite::{Limits, OnSigned, Scheme};
 use crate::settings::{Settings, Snapshot};
 use crate::smtp::{Auth, BareNewline, SessionConfig, Timeouts};
+use crate::spool::disk_bytes;
 use crate::supervise;
 use crate::tls::{Challenges, HostCertificates, ServerTls};
 use crate::verify;
@@ -363,8 +364,9 @@ pub fn left_alone(settings: Arc<Settings>, privacy: Arc<PrivacyKey>) -> LeftAlon
     })
 }
 
-/// How long the history keeps what.
+/// How long the history keeps what. It never takes more than half of what the disk has beyond what is kept free for mail.
 pub fn keeping(config: &Config) -> Keeping {
     let events = &config.events;
-    Keeping { all: events.retention, traces: events.raw_retention, size: events.max_size }
+    let disk = disk_bytes(&config.data_dir).map_or(u64::MAX, |disk| disk.saturating_sub(config.queue.min_free) / 2);
+    Keeping { all: events.retention, traces: events.raw_retention, size: events.max_size.min(disk) }
 }

@@ -305,6 +305,16 @@ fn remove_unfinished(dir: &Path) {
     }
 }
 
+/// Removes the view, which nobody has open, and gives its space back.
+pub fn remove(data_dir: &Path) -> std::io::Result<()> {
+    let (dir, gone) = (data_dir.join("store"), data_dir.join("store.gone"));
+    if gone.exists() {
+        fs::remove_dir_all(&gone)?;
+    }
+    fs::rename(&dir, &gone)?;
+    fs::remove_dir_all(&gone)
+}
+
 /// Moves a folder that cannot be read out of the way. What the log still holds is read into the new one.
 fn put_aside(dir: &Path, why: &str) -> Result<(), StoreError> {
     let aside = dir.with_extension("bad");
