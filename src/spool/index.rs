@@ -73,7 +73,9 @@ pub(super) struct Message {
     /// Domains of the first recipient and of the From header, by the names of its segment.
     pub lane: NonZeroU32,
     pub from: Option<NonZeroU32>,
-    /// The last outcome of each recipient that has one, by recipient. Behind one pointer, since most have none.
+    /// The last outcome of each recipient that has one, by recipient. Behind one pointer, since most have none and there
+    /// may be a million messages.
+    #[allow(clippy::box_collection)]
     newest: Option<Box<Vec<Outcome>>>,
 }
 
