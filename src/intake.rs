@@ -12,18 +12,15 @@ use crate::mime::header_facts;
 use crate::mime::originators::{Doubt, originators};
 use crate::queue::{HOT_MESSAGE, Queue};
 use crate::settings::{ApiKey, Settings, Snapshot};
-use crate::spool::{AppendError, Entry, Log, MessageHead};
+use crate::spool::{AppendError, Durable, Entry, Log, MessageHead};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// RFC 5321 §6.3 asks for a bound of at least 100 hops or a smaller one that suits; ours is the spec's.
 const MAX_RECEIVED: usize = 50;
-/// How long a 250 may wait for delivery to catch up.
-const BACK_PRESSURE: Duration = Duration::from_secs(5);
 
 /// What accepting needs; made once.
 pub struct Intake {
@@ -162,7 +159,8 @@ impl Intake {
         } else {
             vec![Bytes::from(trace), Bytes::from(bytes)]
         };
-        let hot = body[0].clone();
+        // What is in one piece may be delivered from memory.
+        let hot = (body.len() == 1).then(|| body[0].clone());
         let head = Arc::new(MessageHead {
             envelope,
             accepted_at,
@@ -175,12 +173,8 @@ impl Intake {
             tags: if inbound { Vec::new() } else { facts.tags },
             role: origin.role,
         });
-        let whole = body.len() == 1;
-        self.log.append(Entry::Message { id, head: Arc::clone(&head), body }).await?;
-        tracing::info!(queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size, "queued");
+        self.send_off(id, head, body, hot).arrived().await?;
         metrics::counter!("trackpost_messages_accepted_total").increment(1);
-        let hot = if whole { self.queue.keep_hot(hot, BACK_PRESSURE).await } else { None };
-        self.queue.insert(id, head, hot);
         Ok(id)
     }
 
@@ -214,7 +208,7 @@ impl Intake {
         bytes: Vec<u8>,
         behind: Option<Entry>,
     ) -> Result<(), Refusal> {
-        if self.queue.show(&id).is_some() {
+        if self.queue.contains(&id) {
             self.follow(behind);
             return Ok(());
         }
@@ -231,21 +225,22 @@ impl Intake {
             tags: facts.tags,
             role: Role::Submission,
         });
-        let written = self.log.append(Entry::Message { id, head: Arc::clone(&head), body: vec![body] });
+        let arriving = self.send_off(id, head, vec![body], None);
         // Both are in the writer's hand before it is waited for.
         let behind = behind.map(|entry| (self.log.append(entry.clone()), entry));
-        let written = written.await;
+        let written = arriving.arrived().await;
         if let Some((durable, entry)) = behind
             && durable.await.is_err()
         {
             self.follow(Some(entry));
         }
-        written?;
-        tracing::info!(
-            queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size = head.size, "queued"
-        );
-        self.queue.insert(id, head, None);
-        Ok(())
+        Ok(written?)
+    }
+
+    /// To the log, and when it is there on disk, into the queue.
+    fn send_off(&self, id: QueueId, head: Arc<MessageHead>, body: Vec<Bytes>, hot: Option<Bytes>) -> Arriving<'_> {
+        let durable = self.log.append(Entry::Message { id, head: Arc::clone(&head), body });
+        Arriving { durable: Some(durable), queue: &self.queue, message: Some((id, head, hot)) }
     }
 
     /// Writes an entry for which nobody waits; what cannot be written yet is written later.
@@ -277,6 +272,49 @@ fn speaks_for_its_own(
     let Some(sender) = sender.filter(|_| mail_from == MailFrom::Own) else { return Ok(()) };
     let domain = sender.domain().and_then(|domain| DomainName::parse(domain).ok());
     if domain.is_some_and(|domain| own_or_below(&domain)) { Ok(()) } else { Err(Refusal::OtherReturnPath(tied_to())) }
+}
+
+type Message = (QueueId, Arc<MessageHead>, Option<Bytes>);
+
+/// A message on its way to the disk. Whoever sent it may hang up: what then is in the log must be in the queue as well,
+/// or it would stay where it is until the next start.
+struct Arriving<'a> {
+    durable: Option<Durable>,
+    queue: &'a Arc<Queue>,
+    message: Option<Message>,
+}
+
+impl Arriving<'_> {
+    async fn arrived(mut self) -> Result<(), AppendError> {
+        let Some(durable) = &mut self.durable else { return Ok(()) };
+        let written = durable.await;
+        self.durable = None;
+        written?;
+        if let Some(message) = self.message.take() {
+            put(self.queue, message);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        let (Some(durable), Some(message)) = (self.durable.take(), self.message.take()) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let queue = Arc::clone(self.queue);
+        runtime.spawn(async move {
+            if durable.await.is_ok() {
+                put(&queue, message);
+            }
+        });
+    }
+}
+
+fn put(queue: &Queue, (id, head, hot): Message) {
+    tracing::info!(
+        queue_id = %id, from = %Sender(&head), to = head.envelope.recipients.len(), size = head.size, "queued"
+    );
+    queue.insert(id, head, hot);
 }
 
 struct Sender<'a>(&'a MessageHead);

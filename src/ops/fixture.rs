@@ -14,6 +14,8 @@ use crate::spool::{Entry, Log, MessageHead, Options};
 use crate::store::{self, MaybeStore, MessageRow, RecipientRow, Store, commit_now};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use uuid::Uuid;
 /// It, and the folder that goes with it.
 pub struct Fixture {
     pub ops: Arc<Ops>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Fixture {
@@ -59,7 +61,20 @@ impl Fixture {
             readers: tokio::sync::Semaphore::new(READERS),
             forget_dns: AtomicBool::new(false),
         };
-        Self { ops: Arc::new(ops), _dir: dir }
+        Self { ops: Arc::new(ops), dir }
+    }
+
+    /// What a start would find now: the settings as their records are, and unsettled messages.
+    pub fn on_disk(&self) -> (BTreeMap<String, Bytes>, Vec<QueueId>) {
+        let copy = tempfile::tempdir().unwrap();
+        let to = copy.path().join("log");
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(self.dir.path().join("log")).unwrap().flatten() {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+        let (log, found) = Log::open(Options { min_free: 0, ..Options::new(copy.path()) }).unwrap();
+        let (settings, _) = Settings::new(log, &found.settings);
+        (settings.snapshot().records(), found.messages.iter().map(|live| live.id).collect())
     }
 
     /// Puts messages into the history, each delivered to its one recipient.

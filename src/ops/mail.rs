@@ -5,8 +5,8 @@ use crate::clock;
 use crate::mail::{Outcome, QueueId, Status};
 use crate::queue::{ClaimError, Listed};
 use crate::rewrite::Report;
-use crate::settings::Change;
-use crate::spool::{Entry, MessageHead};
+use crate::settings::{Change, Then};
+use crate::spool::{AppendError, Entry, MessageHead};
 use crate::store::{self, MessageRow, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -145,27 +145,33 @@ pub async fn queue_remove(ops: &Ops, id: &QueueId) -> Result<usize, OpError> {
     let removed =
         |recipient: &u16| Outcome { recipient: *recipient, status: Status::Removed, reply: Box::default(), at };
     let outcomes: Vec<_> = open.iter().map(removed).collect();
-    let written = ops.log.append(Entry::Outcomes { id: *id, outcomes: outcomes.clone(), report: None }).await;
-    if written.is_ok() {
-        ops.queue.note(id, &outcomes);
-        tracing::info!(queue_id = %id, "removed by the operator");
-    }
-    ops.queue.finish(id, false, clock::steady_ms());
-    written?;
-    Ok(open.len())
+    let written = ops.log.append(Entry::Outcomes { id: *id, outcomes: outcomes.clone(), report: None });
+    let (queue, id, count) = (Arc::clone(&ops.queue), *id, open.len());
+    // Who asked may hang up: what is claimed is let go all the same, and what is in the log is so in the queue.
+    let removed = tokio::spawn(async move {
+        let written = written.await;
+        if written.is_ok() {
+            queue.note(&id, &outcomes);
+            tracing::info!(queue_id = %id, "removed by the operator");
+        }
+        queue.finish(&id, clock::steady_ms());
+        written
+    });
+    removed.await.unwrap_or(Err(AppendError::Closed))?;
+    Ok(count)
 }
 
 /// Keeps all mail back, or lets it go; what is under way goes on. Holds over a restart.
 pub async fn queue_hold(ops: &Ops, held: bool) -> Result<bool, OpError> {
-    let changed = ops
-        .settings
-        .change(|settings| match settings.queue_held == held {
-            true => Ok::<_, OpError>((Vec::new(), false)),
-            false => Ok((vec![Change::QueueHeld(held)], true)),
-        })
-        .await?;
-    ops.queue.hold(held);
-    Ok(changed)
+    let changed = ops.settings.change_then(|settings| {
+        if settings.queue_held == held {
+            return Ok::<_, OpError>((Vec::new(), false, None));
+        }
+        let queue = Arc::clone(&ops.queue);
+        let then: Then = Box::new(move || queue.hold(held));
+        Ok((vec![Change::QueueHeld(held)], true, Some(then)))
+    });
+    changed.await
 }
 
 /// One message, in the queue, settled a moment ago, or in the history. The history is some tenths of a second behind,
@@ -222,7 +228,9 @@ fn view<'a>(
             Status::Bounced => ("bounced", 0, None),
             Status::Removed => ("removed", 0, None),
             Status::Held => ("held", 0, None),
-            Status::Deferred { attempts, next, .. } => ("deferred", attempts, Some(clock::wall_of(next))),
+            Status::Deferred { attempts, next, .. } | Status::Stranded { attempts, next, .. } => {
+                ("deferred", attempts, Some(clock::wall_of(next)))
+            }
             Status::Suppressed => ("suppressed", 0, None),
         };
         let address = recipient.address.to_string();

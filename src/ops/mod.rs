@@ -13,6 +13,8 @@ mod events;
 mod figures;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod hang_up;
 mod history;
 mod keys;
 mod kills;

@@ -191,9 +191,14 @@ pub fn webhook_attempts(
 pub async fn webhook_replay(ops: &Ops, key: &ApiKey, id: Uuid, event: &str) -> Result<(), OpError> {
     let store = history(ops, key, id)?;
     let order = store::delivery_order(&store, id, event)?.ok_or(OpError::NoSuchWebhookEvent)?;
-    store.commit(vec![store::replay_write(id, order)]).await?;
-    ops.webhooks.notify_one();
-    Ok(())
+    let webhooks = Arc::clone(&ops.webhooks);
+    // Who asked may hang up: what is in the store is sent all the same.
+    let ordered = tokio::spawn(async move {
+        store.commit(vec![store::replay_write(id, order)]).await?;
+        webhooks.notify_one();
+        Ok::<_, OpError>(())
+    });
+    ordered.await.map_err(|e| OpError::Fault(e.to_string()))?
 }
 
 /// A domain as `domain.created` and its like tell it.
