@@ -113,7 +113,7 @@ impl Event {
     pub fn of_outcome(id: QueueId, to: Option<&Address>, outcome: &Outcome) -> Option<Self> {
         let kind = match outcome.status {
             Status::Delivered | Status::Relayed => EventKind::Delivered,
-            Status::Deferred { .. } => EventKind::DeliveryDelayed,
+            Status::Deferred { .. } | Status::Stranded { .. } => EventKind::DeliveryDelayed,
             Status::Bounced => EventKind::Bounced,
             Status::Removed | Status::Suppressed => EventKind::Failed,
             Status::Queued | Status::Held => return None,

@@ -30,12 +30,20 @@ pub enum Status {
     },
     /// Not tried, since the address is suppressed. Reserved: nothing writes it yet.
     Suppressed,
+    /// Deferred only because no smarthost could be reached: due as soon as one can be, also after a restart.
+    Stranded {
+        /// As in [`Self::Deferred`], as is all that follows.
+        attempts: u32,
+        next: u64,
+        age: u64,
+        told: bool,
+    },
 }
 
 impl Status {
     /// True when nothing more will be done for the recipient.
     pub fn is_settled(self) -> bool {
-        !matches!(self, Self::Queued | Self::Held | Self::Deferred { .. })
+        !matches!(self, Self::Queued | Self::Held | Self::Deferred { .. } | Self::Stranded { .. })
     }
 }
 

@@ -4,9 +4,9 @@
 use super::fixture::{Fixture, domain, head, key};
 use super::{Ops, Verify};
 use crate::clock;
-use crate::intake::{Intake, Origin, Rules};
+use crate::intake::{Intake, MailFrom, Origin, Rules};
 use crate::kill::KillKind;
-use crate::mail::{Outcome, Protocol, QueueId, Status};
+use crate::mail::{Outcome, Protocol, QueueId, Role, Status};
 use crate::ops::{self, DomainUpdate, NewDomain, NewKey, NewWebhook, WebhookUpdate};
 use crate::settings::{Change, Permission};
 use crate::spool::Entry;
@@ -82,7 +82,7 @@ impl Place {
         };
         let webhook = ops::webhook_create(&ops, &tied, new).await.unwrap().id;
         ops::kill_add(&ops, KillKind::Link, DESTINATION).await.unwrap();
-        ops::opt_out(&ops, "ada@example.net", None).await.unwrap();
+        ops::opt_out(&ops, None, "ada@example.net", None).await.unwrap();
         let mail = clock::queue_id();
         let head = Arc::new(head(mail, "example.com", "late"));
         let body = vec![Bytes::from_static(b"Subject: late\r\n\r\n")];
@@ -144,7 +144,8 @@ const ALL: &[(&str, Ask)] = &[
             let envelope = head(p.mail, "example.com", "").envelope;
             let protocol = Protocol { extended: true, tls: false, authenticated: false, utf8: false };
             let client = Ipv4Addr::LOCALHOST.into();
-            let origin = Origin { helo: "client", client, protocol, login: None };
+            let (role, mail_from) = (Role::Submission, MailFrom::Own);
+            let origin = Origin { helo: "client", client, protocol, login: None, role, mail_from };
             drop(p.intake.accept(envelope, b"From: a@example.com\r\n\r\nhello\r\n".to_vec(), origin).await);
         })
     }),
@@ -179,7 +180,7 @@ const ALL: &[(&str, Ask)] = &[
     ("key_delete", ask!(|p| ops::key_delete(p.ops(), p.key))),
     ("kill_add", ask!(|p| ops::kill_add(p.ops(), KillKind::Link, "https://example.org/other"))),
     ("kill_remove", ask!(|p| ops::kill_remove(p.ops(), KillKind::Link, DESTINATION))),
-    ("opt_out", ask!(|p| ops::opt_out(p.ops(), "bob@example.net", None))),
+    ("opt_out", ask!(|p| ops::opt_out(p.ops(), None, "bob@example.net", None))),
     ("opt_in", ask!(|p| ops::opt_in(p.ops(), "ada@example.net", None))),
     ("webhook_update", |p| {
         Box::pin(async move {

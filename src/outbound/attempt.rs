@@ -52,7 +52,7 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
     let _room = outbound.room_for(head.size, if signs { 3 } else { 2 }).await;
     let mut run = Run::new(outbound, id, head);
     let body = match &hot {
-        Some(hot) => Ok(hot.body.clone()),
+        Some(hot) => Ok(hot.clone()),
         None => run.stored_body().await,
     };
     match body {
@@ -66,7 +66,7 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
         }
     }
     drop(hot);
-    outbound.queue.finish(&run.id, run.stranded, clock::steady_ms());
+    outbound.queue.finish(&run.id, clock::steady_ms());
     match run.no_connection {
         Some(why) if run.stranded => Ended::Unreachable(why),
         _ => Ended::Done,
@@ -83,7 +83,7 @@ async fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
     run.no_connection = Some(why.clone());
     run.put_off_all(&due);
     run.close(None).await;
-    outbound.queue.finish(&id, true, clock::steady_ms());
+    outbound.queue.finish(&id, clock::steady_ms());
     Ended::Unreachable(why)
 }
 
@@ -137,14 +137,14 @@ impl<'a> Held<'a> {
             outbound.queue.note(&id, &deferred(outbound, &due));
         }
         self.id = None;
-        outbound.queue.finish(&id, false, clock::steady_ms());
+        outbound.queue.finish(&id, clock::steady_ms());
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            self.outbound.queue.finish(&id, false, clock::steady_ms());
+            self.outbound.queue.finish(&id, clock::steady_ms());
         }
     }
 }

@@ -53,7 +53,11 @@ impl Run<'_> {
             let kind = Kind::Delayed { until: now.saturating_add(max_age.saturating_sub(age)) };
             let tell = !due.told && age >= DELAY_NOTICE && notices::is_owed(kind, &self.head, due.recipient);
             let next = clock::steady_ms().saturating_add(pause);
-            outcome.status = Status::Deferred { attempts, next, age, told: due.told || tell };
+            let told = due.told || tell;
+            outcome.status = match self.stranded {
+                true => Status::Stranded { attempts, next, age, told },
+                false => Status::Deferred { attempts, next, age, told },
+            };
         }
         outcome
     }
@@ -66,7 +70,9 @@ impl Run<'_> {
             match outcome.status {
                 Status::Bounced if is_owed(Kind::Failed) => self.bounced.push((outcome, due)),
                 Status::Relayed if is_owed(Kind::Relayed) => self.relayed.push((outcome, due)),
-                Status::Deferred { told: true, .. } if !due.told => self.delayed.push((outcome, due)),
+                Status::Deferred { told: true, .. } | Status::Stranded { told: true, .. } if !due.told => {
+                    self.delayed.push((outcome, due));
+                }
                 _ => now.push(outcome),
             }
         }
@@ -120,7 +126,7 @@ impl Run<'_> {
             if let Err(e) = notified {
                 tracing::warn!(queue_id = %self.id, "the sender could not be told of a delay yet: {e:?}");
                 for outcome in &mut outcomes {
-                    if let Status::Deferred { told, .. } = &mut outcome.status {
+                    if let Status::Deferred { told, .. } | Status::Stranded { told, .. } = &mut outcome.status {
                         *told = false;
                     }
                 }

@@ -32,8 +32,6 @@ pub struct Outbound {
     pub large: Arc<Semaphore>,
     /// Where messages are signed.
     pub(super) signing: Pool,
-    /// Workers that wait for something to do.
-    idle: AtomicUsize,
     /// True once nothing more is to be opened.
     stopping: OnceLock<watch::Receiver<bool>>,
     /// Workers in all.
@@ -83,7 +81,7 @@ impl Outbound {
     pub fn new(intake: Arc<Intake>, routes: Routes, delivery: Delivery) -> Self {
         let (log, queue) = (intake.log.clone(), Arc::clone(&intake.queue));
         let (delivery, large) = (ArcSwap::from_pointee(delivery), Arc::new(Semaphore::new(LARGE_KIB)));
-        let (down, idle, working) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (down, working) = (Mutex::default(), AtomicUsize::new(0));
         Self {
             log,
             queue,
@@ -93,7 +91,6 @@ impl Outbound {
             down,
             large,
             signing: Pool::new(),
-            idle,
             stopping: OnceLock::new(),
             working,
         }
@@ -170,9 +167,11 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
     let _ = outbound.stopping.set(stop.clone());
     let mut workers = JoinSet::new();
     let mut allowed = FIRST_WORKERS;
-    let mut probe_pause = PROBE_FIRST;
-    let mut oldest = None;
     let mut stuck = false;
+    // What was stranded before the start waits for nothing but the first probe.
+    let mut probe_pause = Duration::ZERO;
+    let mut was_told = outbound.queue.unreachable().is_none();
+    let mut pace = Pace::default();
     let mut grow = tokio::time::interval(GROW_EVERY);
     grow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
@@ -207,20 +206,24 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             }
             match outbound.connect().await {
                 Ok(connection) => {
-                    probe_pause = PROBE_FIRST;
+                    (probe_pause, was_told) = (PROBE_FIRST, true);
                     tracing::info!("the smarthost answers again");
                     outbound.queue.smarthost_is_up();
                     spawn(&mut workers, &outbound, &stop, Some(connection));
                 }
                 Err(e) if e.kind == OpenErrorKind::Stopping => {}
                 Err(e) => {
-                    probe_pause = (probe_pause * 2).min(PROBE_LAST);
+                    probe_pause = (probe_pause * 2).clamp(PROBE_FIRST, PROBE_LAST);
+                    if !std::mem::replace(&mut was_told, true) {
+                        tracing::warn!("the smarthost cannot be reached, mail waits: {e}");
+                    }
                     put_off_due(&outbound, &e.to_string()).await;
                     tracing::debug!(since = down.since, "the smarthost still cannot be reached: {e}");
                 }
             }
             continue;
         }
+        probe_pause = PROBE_FIRST;
         let next = outbound.queue.wake_due(clock::steady_ms());
         let until_next = next.map_or(Duration::from_secs(3600), |at| {
             Duration::from_millis(at.saturating_sub(clock::steady_ms()).max(1))
@@ -229,22 +232,30 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             supervise::joined("delivery worker", ended);
         }
         let backlog = outbound.queue.backlog();
-        let nobody_waits = outbound.idle.load(Ordering::Relaxed) == 0;
-        if backlog > 0 && nobody_waits && workers.len() < allowed {
+        if backlog > 0 && outbound.queue.idle() == 0 && workers.len() < allowed {
             spawn(&mut workers, &outbound, &stop, None);
+            pace.made += 1;
+        }
+        if backlog == 0 {
+            pace.since = None;
         }
         tokio::select! {
             () = outbound.queue.sooner() => {}
             () = tokio::time::sleep(until_next) => {}
             _ = grow.tick(), if backlog > 0 || workers.is_empty() => {
-                // Many wait; or few, but for as long as all workers take over what they have.
-                let slow = nobody_waits && outbound.queue.oldest_ready() == oldest && oldest.is_some();
-                if (backlog > 4 * allowed || slow) && workers.len() == allowed && allowed < most {
+                let backlog = outbound.queue.backlog();
+                let is_stuck = pace.is_stuck(&outbound.queue, backlog);
+                // Many wait; or few, but for as long as the workers that there are take none of them.
+                if (backlog > 4 * allowed || is_stuck) && workers.len() >= allowed && allowed < most {
                     allowed += 1;
                 }
-                oldest = outbound.queue.oldest_ready();
+                // A domain that had its share of the connections may have lost it by time alone.
+                if backlog > 0 && outbound.queue.idle() > 0 {
+                    outbound.queue.look_again();
+                }
             }
-            () = outbound.queue.crowded(), if workers.len() < allowed => {}
+            // While some wait already, the tick looks after them.
+            () = outbound.queue.crowded(), if workers.len() < allowed || backlog == 0 => {}
             Some(ended) = workers.join_next(), if !workers.is_empty() => supervise::joined("delivery worker", ended),
             _ = stop.changed() => {}
         }
@@ -261,6 +272,25 @@ fn spawn(
     connection: Option<Connection>,
 ) {
     workers.spawn(work(Arc::clone(outbound), stop.clone(), connection));
+}
+
+/// Whether messages are taken, from one tick to the next.
+#[derive(Default)]
+struct Pace {
+    /// Messages that had been taken at the last tick, if some waited then and have since.
+    since: Option<u64>,
+    /// Workers made since then, each of which takes one.
+    made: u64,
+}
+
+impl Pace {
+    /// True when messages wait and all workers have been busy with the same ones since the last tick.
+    fn is_stuck(&mut self, queue: &Queue, backlog: usize) -> bool {
+        let taken = queue.taken();
+        let made = std::mem::take(&mut self.made);
+        let before = std::mem::replace(&mut self.since, (backlog > 0).then_some(taken));
+        backlog > 0 && queue.idle() == 0 && before.is_some_and(|before| taken - before <= made)
+    }
 }
 
 /// One worker: takes messages as long as there are any, and leaves after a while without.
@@ -293,16 +323,18 @@ async fn work(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>, mut conn
             }
             continue;
         }
-        let idle = Counted::new(&outbound.idle);
         let left = tokio::select! {
             () = outbound.queue.work() => false,
             () = tokio::time::sleep(IDLE_CONNECTION) => true,
             _ = stop.changed() => true,
         };
-        drop(idle);
         if left {
             break;
         }
+    }
+    // One that came a moment ago may have been meant for this worker.
+    if outbound.queue.backlog() > 0 {
+        outbound.queue.look_again();
     }
     if let Some(connection) = connection {
         connection.quit().await;

@@ -2,95 +2,150 @@
 //!
 //! A domain for which the smarthost takes long holds the connections that it was given. So none may hold them all: a
 //! quarter is kept for others, and a domain that was slow lately gets a quarter and no more.
+//!
+//! A lane also holds the bytes of its messages that were accepted lately, within a budget for all lanes. Where that is
+//! short, the lane that holds most gives way, with those of its messages that are delivered last.
 
 use crate::mail::QueueId;
+use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 /// A message that takes longer makes its domain a slow one, for so long. Milliseconds.
 const SLOW: u64 = 2_000;
 const SLOW_FOR: u64 = 60_000;
+/// Room for so many ids is kept in a lane that has become empty.
+const KEPT_ROOM: usize = 1_024;
+
+/// Which lane a message is in: a place in [`Lanes::lanes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LaneId(u32);
 
 /// Messages that are due, by recipient domain.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<Arc<str>, Lane>,
+    names: HashMap<Box<str>, LaneId>,
+    lanes: Vec<Lane>,
+    /// Places of lanes that are no longer in use.
+    free: Vec<LaneId>,
     /// Lanes that have something ready, each once, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
-    ready: usize,
+    turns: VecDeque<LaneId>,
     tidied_at: u64,
+    /// Bytes that are kept of all lanes.
+    hot_bytes: usize,
+    /// No lane holds more than this.
+    most_hot: usize,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
+    name: Box<str>,
+    /// Messages in the queue that belong to it.
+    messages: usize,
+    /// Some may no longer be ready: see [`Lanes::take`].
     ready: VecDeque<QueueId>,
     /// What is being delivered, and since when.
     under_way: Vec<(QueueId, u64)>,
     slow_until: u64,
+    /// Of some of what is ready, in the same order.
+    hot: VecDeque<(QueueId, Bytes)>,
+    hot_bytes: usize,
 }
 
 impl Lanes {
-    /// Messages that are ready.
-    pub fn len(&self) -> usize {
-        self.ready
+    /// Counts a message into the lane of this domain, in lower case. Whoever does says [`Self::leave`].
+    pub fn enter(&mut self, name: &str) -> LaneId {
+        let id = match self.names.get(name) {
+            Some(id) => *id,
+            None => self.open(name.into()),
+        };
+        self.lane(id).messages += 1;
+        id
     }
 
     /// Messages that are being delivered.
     pub fn under_way(&self) -> usize {
-        self.lanes.values().map(|lane| lane.under_way.len()).sum()
+        self.lanes.iter().map(|lane| lane.under_way.len()).sum()
     }
 
-    pub fn first(&self) -> Option<QueueId> {
-        self.lanes.get(self.turns.front()?)?.ready.front().copied()
+    fn open(&mut self, name: Box<str>) -> LaneId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.lanes.push(Lane::default());
+            LaneId(u32::try_from(self.lanes.len() - 1).expect("there are fewer lanes than messages in memory"))
+        });
+        self.lane(id).name.clone_from(&name);
+        self.names.insert(name, id);
+        id
     }
 
-    pub fn push(&mut self, lane: &Arc<str>, id: QueueId) {
-        self.line_up(lane).ready.push_back(id);
+    fn lane(&mut self, id: LaneId) -> &mut Lane {
+        &mut self.lanes[id.0 as usize]
     }
 
-    fn line_up(&mut self, name: &Arc<str>) -> &mut Lane {
-        self.ready += 1;
-        let lane = self.lanes.entry(Arc::clone(name)).or_default();
-        if lane.ready.is_empty() {
-            self.turns.push_back(Arc::clone(name));
+    /// A message has left the queue.
+    pub fn leave(&mut self, id: LaneId, now: u64) {
+        let lane = self.lane(id);
+        lane.messages -= 1;
+        if lane.is_done(now) {
+            self.close(id);
         }
-        lane
+    }
+
+    fn close(&mut self, id: LaneId) {
+        let lane = std::mem::take(self.lane(id));
+        if !lane.ready.is_empty() {
+            // None of them is ready any more.
+            self.turns.retain(|turn| *turn != id);
+        }
+        self.hot_bytes -= lane.hot_bytes;
+        self.names.remove(&lane.name);
+        self.free.push(id);
+    }
+
+    pub fn push(&mut self, id: LaneId, message: QueueId) {
+        let lane = self.lane(id);
+        let is_first = lane.ready.is_empty();
+        lane.ready.push_back(message);
+        if is_first {
+            self.turns.push_back(id);
+        }
     }
 
     /// The next message, out of `width` that may be under way at once. Whoever takes it says [`Self::began`].
-    pub fn take(&mut self, now: u64, width: usize) -> Option<(Arc<str>, QueueId)> {
+    ///
+    /// What `is_ready` denies was taken out of the queue by other ways, and is passed over.
+    pub fn take(&mut self, now: u64, width: usize, is_ready: impl Fn(&QueueId) -> bool) -> Option<(LaneId, QueueId)> {
         for _ in 0..self.turns.len() {
-            let name = self.turns.pop_front()?;
-            let Some(lane) = self.lanes.get_mut(&name) else { continue };
+            let id = self.turns.pop_front()?;
+            let lane = self.lane(id);
             if lane.under_way.len() >= lane.most(now, width) {
-                self.turns.push_back(name);
+                self.turns.push_back(id);
                 continue;
             }
-            let Some(id) = lane.ready.pop_front() else { continue };
-            self.ready -= 1;
+            let found = std::iter::from_fn(|| lane.ready.pop_front()).find(&is_ready);
             if !lane.ready.is_empty() {
-                self.turns.push_back(Arc::clone(&name));
+                self.turns.push_back(id);
+            } else if lane.ready.capacity() > KEPT_ROOM {
+                lane.ready = VecDeque::new();
             }
-            return Some((name, id));
+            if let Some(message) = found {
+                return Some((id, message));
+            }
         }
         None
     }
 
-    pub fn began(&mut self, lane: &Arc<str>, id: QueueId, now: u64) {
-        self.lanes.entry(Arc::clone(lane)).or_default().under_way.push((id, now));
+    pub fn began(&mut self, id: LaneId, message: QueueId, now: u64) {
+        self.lane(id).under_way.push((message, now));
     }
 
     /// Delivery is over, however it ended.
-    pub fn ended(&mut self, name: &Arc<str>, id: &QueueId, now: u64) {
-        let Some(lane) = self.lanes.get_mut(name) else { return };
-        if let Some(at) = lane.under_way.iter().position(|(other, _)| other == id) {
+    pub fn ended(&mut self, id: LaneId, message: &QueueId, now: u64) {
+        let lane = self.lane(id);
+        if let Some(at) = lane.under_way.iter().position(|(other, _)| other == message) {
             let (_, began) = lane.under_way.swap_remove(at);
             if now.saturating_sub(began) > SLOW {
                 lane.slow_until = now + SLOW_FOR;
             }
-        }
-        if lane.ready.is_empty() && lane.under_way.is_empty() && lane.slow_until <= now {
-            self.lanes.remove(name);
         }
     }
 
@@ -100,11 +155,74 @@ impl Lanes {
             return;
         }
         self.tidied_at = now;
-        self.lanes.retain(|_, lane| !lane.ready.is_empty() || !lane.under_way.is_empty() || lane.slow_until > now);
+        let done: Vec<_> = self.names.values().filter(|id| self.lanes[id.0 as usize].is_done(now)).copied().collect();
+        done.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Keeps the bytes of a message that was pushed just now, where there is room for them, or where a lane that holds
+    /// more than this one can make room.
+    pub fn keep_hot(&mut self, id: LaneId, message: QueueId, body: Bytes, budget: usize) {
+        let own = self.lane(id).hot_bytes + body.len();
+        while self.hot_bytes + body.len() > budget {
+            if own >= self.most_hot || !self.give_way(own) {
+                return;
+            }
+        }
+        self.hot_bytes += body.len();
+        self.most_hot = self.most_hot.max(own);
+        let lane = self.lane(id);
+        lane.hot_bytes = own;
+        lane.hot.push_back((message, body));
+    }
+
+    /// Drops the later half of what the lane with the most bytes holds, if that is more than `than`. Half, since finding
+    /// it looks at all lanes.
+    fn give_way(&mut self, than: usize) -> bool {
+        let Some(most) = self.lanes.iter_mut().max_by_key(|lane| lane.hot_bytes) else { return false };
+        self.most_hot = most.hot_bytes;
+        if most.hot_bytes <= than {
+            return false;
+        }
+        let before = most.hot_bytes;
+        while most.hot_bytes > before / 2 {
+            let Some((_, body)) = most.hot.pop_back() else { break };
+            most.hot_bytes -= body.len();
+        }
+        self.hot_bytes -= before - most.hot_bytes;
+        true
+    }
+
+    /// The bytes of a message that is taken, if they are still there.
+    pub fn take_hot(&mut self, id: LaneId, message: &QueueId) -> Option<Bytes> {
+        let lane = self.lane(id);
+        // Both are in the same order, so it is the first or is not there; but the operator takes any of them.
+        let at = match lane.hot.front() {
+            None => return None,
+            Some((first, _)) if first == message => 0,
+            Some(_) => lane.hot.iter().position(|(other, _)| other == message)?,
+        };
+        let (_, body) = lane.hot.remove(at)?;
+        lane.hot_bytes -= body.len();
+        if lane.hot.is_empty() && lane.hot.capacity() > KEPT_ROOM {
+            lane.hot = VecDeque::new();
+        }
+        self.hot_bytes -= body.len();
+        Some(body)
+    }
+
+    pub fn drop_hot(&mut self) {
+        for lane in &mut self.lanes {
+            (lane.hot, lane.hot_bytes) = (VecDeque::new(), 0);
+        }
+        (self.hot_bytes, self.most_hot) = (0, 0);
     }
 }
 
 impl Lane {
+    fn is_done(&self, now: u64) -> bool {
+        self.messages == 0 && self.under_way.is_empty() && self.slow_until <= now
+    }
+
     /// How many of it may be under way.
     fn most(&self, now: u64, width: usize) -> usize {
         let slow = self.slow_until > now || self.under_way.iter().any(|(_, began)| now.saturating_sub(*began) > SLOW);
@@ -120,54 +238,93 @@ mod tests {
         QueueId::new(u64::from(n), [n; 10])
     }
 
-    fn lane(name: &str) -> Arc<str> {
-        name.into()
+    fn push(lanes: &mut Lanes, name: &str, n: u8) -> LaneId {
+        let lane = lanes.enter(name);
+        lanes.push(lane, id(n));
+        lane
     }
 
     fn begin(lanes: &mut Lanes, now: u64, width: usize) -> Option<QueueId> {
-        let (lane, id) = lanes.take(now, width)?;
-        lanes.began(&lane, id, now);
+        let (lane, id) = lanes.take(now, width, |_| true)?;
+        lanes.began(lane, id, now);
         Some(id)
     }
 
     #[test]
     fn domains_have_their_turns() {
         let mut lanes = Lanes::default();
-        (1..=4).for_each(|n| lanes.push(&lane("a"), id(n)));
-        lanes.push(&lane("b"), id(11));
-        lanes.push(&lane("c"), id(12));
-        assert_eq!(lanes.len(), 6);
+        (1..=4).for_each(|n| _ = push(&mut lanes, "a", n));
+        push(&mut lanes, "b", 11);
+        push(&mut lanes, "c", 12);
         let order: Vec<_> = std::iter::from_fn(|| begin(&mut lanes, 0, 100)).collect();
         assert_eq!(order, [1, 11, 12, 2, 3, 4].map(id));
-        assert_eq!(lanes.len(), 0);
+    }
+
+    #[test]
+    fn what_is_no_longer_ready_is_passed_over() {
+        let mut lanes = Lanes::default();
+        (1..=5).for_each(|n| _ = push(&mut lanes, "a", n));
+        push(&mut lanes, "b", 6);
+        let mut take = || lanes.take(0, 100, |message| [3, 5, 6].map(id).contains(message)).map(|(_, id)| id);
+        assert_eq!([take(), take(), take(), take()], [Some(id(3)), Some(id(6)), Some(id(5)), None]);
     }
 
     #[test]
     fn no_domain_holds_all_connections_and_a_slow_one_few() {
         let mut lanes = Lanes::default();
-        (0..40).for_each(|n| lanes.push(&lane("slow"), id(n)));
+        let slow = (0..40).map(|n| push(&mut lanes, "slow", n)).last().unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| begin(&mut lanes, 0, 20)).collect();
         assert_eq!(taken.len(), 15);
-        lanes.push(&lane("fast"), id(100));
+        let fast = push(&mut lanes, "fast", 100);
         assert_eq!(begin(&mut lanes, 10, 20), Some(id(100)));
-        lanes.ended(&lane("fast"), &id(100), 20);
+        lanes.ended(fast, &id(100), 20);
         // They took long: the next ones are few.
-        taken.iter().for_each(|id| lanes.ended(&lane("slow"), id, 30_000));
+        taken.iter().for_each(|id| lanes.ended(slow, id, 30_000));
         assert_eq!(std::iter::from_fn(|| begin(&mut lanes, 30_000, 20)).count(), 5);
         assert_eq!(begin(&mut lanes, 30_000, 1), None);
         // One connection is for everybody.
-        lanes.push(&lane("fast"), id(101));
+        push(&mut lanes, "fast", 101);
         assert_eq!(begin(&mut lanes, 30_000, 1), Some(id(101)));
     }
 
     #[test]
     fn nothing_is_kept_of_a_domain_that_is_done() {
         let mut lanes = Lanes::default();
-        lanes.push(&lane("a"), id(1));
+        let a = push(&mut lanes, "a", 1);
         begin(&mut lanes, 0, 4);
-        lanes.ended(&lane("a"), &id(1), 10_000);
-        assert_eq!(lanes.lanes.len(), 1, "it was slow");
+        lanes.ended(a, &id(1), 10_000);
+        lanes.leave(a, 10_000);
+        assert_eq!(lanes.names.len(), 1, "it was slow");
         lanes.tidy(100_000);
-        assert!(lanes.lanes.is_empty() && lanes.turns.is_empty());
+        assert!(lanes.names.is_empty() && lanes.turns.is_empty());
+        // One whose messages were taken by other ways leaves no turn behind, and its place is used again.
+        let b = push(&mut lanes, "b", 2);
+        lanes.leave(b, 100_000);
+        assert!(lanes.names.is_empty() && lanes.turns.is_empty());
+        assert_eq!((push(&mut lanes, "c", 3), lanes.lanes.len()), (a, 1));
+    }
+
+    #[test]
+    fn where_memory_is_short_the_domain_with_most_of_it_gives_way() {
+        let mut lanes = Lanes::default();
+        let keep = |lanes: &mut Lanes, name: &str, n: u8| {
+            let lane = push(lanes, name, n);
+            lanes.keep_hot(lane, id(n), Bytes::from(vec![0; 100]), 1_000);
+            assert!(lanes.hot_bytes <= 1_000);
+            lane
+        };
+        let slow = (0..20).map(|n| keep(&mut lanes, "slow", n)).last().unwrap();
+        assert_eq!((lanes.hot_bytes, lanes.lane(slow).hot.len()), (1_000, 10), "its own do not push out each other");
+        let other = keep(&mut lanes, "other", 100);
+        assert_eq!(lanes.take_hot(other, &id(100)).unwrap().len(), 100);
+        assert!(lanes.take_hot(slow, &id(0)).is_some(), "what is sent first stays");
+        assert!(lanes.take_hot(slow, &id(9)).is_none());
+        for n in 0..50 {
+            keep(&mut lanes, &format!("d{}", n % 25), 101 + n);
+        }
+        assert_eq!(lanes.hot_bytes, 1_000);
+        assert!((1..=2).contains(&lanes.lane(slow).hot.len()));
+        lanes.drop_hot();
+        assert_eq!((lanes.hot_bytes, lanes.take_hot(slow, &id(1))), (0, None));
     }
 }

@@ -1,9 +1,8 @@
 //! Looking at the queue: nothing here changes it.
 
-use super::{Job, Listed, Queue, State};
+use super::{Job, Listed, Queue, Stage};
 use crate::mail::QueueId;
 use crate::spool::MessageHead;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What there is in the queue.
@@ -31,15 +30,13 @@ pub struct Pulse {
 impl Queue {
     pub fn pulse(&self) -> Pulse {
         let state = self.state();
-        Pulse { ready: state.ready.len(), under_way: state.ready.under_way(), moves: state.moves }
+        Pulse { ready: state.ready, under_way: state.lanes.under_way(), moves: state.moves }
     }
 
     /// Up to `limit` messages, the oldest first.
     pub fn list(&self, limit: usize) -> Vec<Listed> {
         let state = self.state();
-        let mut ids: Vec<_> = state.jobs.keys().copied().collect();
-        keep_first(&mut ids, limit, QueueId::cmp);
-        ids.iter().filter_map(|id| state.listed(id)).collect()
+        state.jobs.iter().take(limit).map(|(id, job)| listed(id, job)).collect()
     }
 
     /// Up to `limit` messages whose id and head are wanted, from the newest on (`backwards`) or from the oldest.
@@ -51,26 +48,26 @@ impl Queue {
         wanted: impl Fn(&MessageHead) -> bool,
     ) -> Vec<Listed> {
         let state = self.state();
-        let jobs = state.jobs.iter().filter(|(id, job)| within(id) && wanted(&job.head));
-        let mut ids: Vec<_> = jobs.map(|(id, _)| *id).collect();
+        let is_wanted = |(id, job): &(&QueueId, &Job)| within(id) && wanted(&job.head);
+        let found = |(id, job): (&QueueId, &Job)| listed(id, job);
         match backwards {
-            true => keep_first(&mut ids, limit, |one, other| other.cmp(one)),
-            false => keep_first(&mut ids, limit, QueueId::cmp),
+            true => state.jobs.iter().rev().filter(is_wanted).take(limit).map(found).collect(),
+            false => state.jobs.iter().filter(is_wanted).take(limit).map(found).collect(),
         }
-        ids.iter().filter_map(|id| state.listed(id)).collect()
     }
 
-    /// How many there are, and since when. Looks at every id.
+    /// How many there are, and since when.
     pub fn figures(&self) -> Figures {
         let state = self.state();
-        let (ready, deferred) = (state.ready.len(), state.timed.len());
+        let (ready, deferred) = (state.ready, state.timed.len());
         let mut oldest = None;
         for (id, job) in &state.jobs {
             // A notice has the time of the message that it tells of in its id, so an id is as old as its message or
-            // older; most heads need not be fetched.
-            if oldest.is_none_or(|oldest| id.unix_ms() < oldest) {
-                oldest = oldest.into_iter().chain([job.head.accepted_at]).min();
+            // older, and ids are in order.
+            if oldest.is_some_and(|oldest| id.unix_ms() >= oldest) {
+                break;
             }
+            oldest = oldest.into_iter().chain([job.head.accepted_at]).min();
         }
         Figures { ready, deferred, sending: state.jobs.len().saturating_sub(ready + deferred), oldest }
     }
@@ -86,7 +83,11 @@ impl Queue {
     }
 
     pub fn show(&self, id: &QueueId) -> Option<Listed> {
-        self.state().listed(id)
+        self.state().jobs.get(id).map(|job| listed(id, job))
+    }
+
+    pub fn contains(&self, id: &QueueId) -> bool {
+        self.state().jobs.contains_key(id)
     }
 
     /// Up to `limit` messages to or with this: a recipient, a Message-ID with or without its brackets.
@@ -97,24 +98,11 @@ impl Queue {
             job.head.message_id.trim_matches(['<', '>']) == id
                 || job.head.envelope.recipients.iter().any(|r| r.address.as_str().eq_ignore_ascii_case(text))
         };
-        let ids: Vec<_> = state.jobs.iter().filter(|(_, job)| found(job)).map(|(id, _)| *id).take(limit).collect();
-        ids.iter().filter_map(|id| state.listed(id)).collect()
+        state.jobs.iter().filter(|(_, job)| found(job)).take(limit).map(|(id, job)| listed(id, job)).collect()
     }
 }
 
-/// The first `limit` ids in this order, sorted. The others are not: there can be millions, and the queue waits meanwhile.
-fn keep_first(ids: &mut Vec<QueueId>, limit: usize, order: impl Fn(&QueueId, &QueueId) -> Ordering) {
-    if limit < ids.len() {
-        ids.select_nth_unstable_by(limit, &order);
-        ids.truncate(limit);
-    }
-    ids.sort_unstable_by(order);
-}
-
-impl State {
-    fn listed(&self, id: &QueueId) -> Option<Listed> {
-        let job = self.jobs.get(id)?;
-        let (head, recipients) = (Arc::clone(&job.head), job.recipients.clone());
-        Some(Listed { id: *id, head, recipients, in_flight: job.in_flight })
-    }
+fn listed(id: &QueueId, job: &Job) -> Listed {
+    let (head, recipients) = (Arc::clone(&job.head), job.recipients.clone());
+    Listed { id: *id, head, recipients, in_flight: job.stage == Stage::Taken }
 }

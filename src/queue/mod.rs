@@ -18,13 +18,13 @@ use crate::mail::{DomainName, Outcome, QueueId, Status};
 use crate::retry::Schedule;
 use crate::spool::{Live, MessageHead};
 use bytes::Bytes;
-use lanes::Lanes;
+use lanes::{LaneId, Lanes};
 pub use look::{Figures, Pulse};
 use owners::Owners;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 /// Bytes of accepted messages that are kept in memory for their first attempt.
 pub const HOT_BYTES: usize = 16 * 1024 * 1024;
@@ -38,15 +38,19 @@ pub struct Queue {
     work: Notify,
     /// Kicked when the earliest due time has moved.
     sooner: Notify,
-    /// Kicked when a message is added while others wait.
+    /// Kicked when a message waits and no worker does.
     crowded: Notify,
-    hot: Arc<Semaphore>,
+    /// Workers that wait for work.
+    idle: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: HashMap<QueueId, Job>,
-    ready: Lanes,
+    jobs: BTreeMap<QueueId, Job>,
+    lanes: Lanes,
+    /// How many jobs are at [`Stage::Ready`], and how many were taken to be delivered so far.
+    ready: usize,
+    taken: u64,
     /// Due time, and whose.
     timed: BTreeSet<(u64, QueueId)>,
     /// Connections to the smarthost that there may be.
@@ -69,13 +73,21 @@ const MOST_SETTLED: usize = 8_000;
 
 struct Job {
     head: Arc<MessageHead>,
-    /// The domain of the first recipient, in lower case.
-    lane: Arc<str>,
+    /// That of the domain of the first recipient.
+    lane: LaneId,
     recipients: Vec<Waiting>,
-    hot: Option<Hot>,
-    in_flight: bool,
-    /// Waits only because the smarthost could not be reached.
-    stranded: bool,
+    stage: Stage,
+}
+
+/// Where a message is. It is in one place alone: [`State::move_to`] sees to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// In its lane.
+    Ready,
+    /// Among those that have a time.
+    Deferred(u64),
+    /// Being delivered, or the operator's.
+    Taken,
 }
 
 /// The newest state of one recipient in the queue.
@@ -88,18 +100,13 @@ pub struct Waiting {
     pub at: u64,
 }
 
-/// The bytes of a message just accepted, with their share of the budget.
-pub struct Hot {
-    pub body: Bytes,
-    _share: OwnedSemaphorePermit,
-}
-
 /// What delivery takes out: one message with the recipients that are due.
 pub struct Attempt {
     pub id: QueueId,
     pub head: Arc<MessageHead>,
     pub due: Vec<Due>,
-    pub hot: Option<Hot>,
+    /// The message, where it is still in memory.
+    pub hot: Option<Bytes>,
 }
 
 /// A recipient that is due, with what was before.
@@ -140,7 +147,9 @@ pub struct Unreachable {
 }
 
 impl Queue {
-    /// Begins with what recovery found unsettled at `now`. `head` gives the head of a message, where it can be read.
+    /// Begins with what recovery found unsettled at `now`. Where a smarthost could not be reached when that was written,
+    /// it still counts as such: who delivers probes for it at once. `head` gives the head of a message, where it can be
+    /// read.
     pub fn new(
         recovered: Vec<Live>,
         head: impl Fn(&QueueId) -> Option<Arc<MessageHead>>,
@@ -153,20 +162,21 @@ impl Queue {
             let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: live.accepted_at };
             let mut recipients = vec![fresh; usize::from(live.recipients)];
             for Outcome { recipient, mut status, reply, at } in live.newest {
-                if let Status::Deferred { attempts, next, .. } = &mut status {
+                if let Status::Stranded { .. } = status {
+                    let since = state.unreachable.as_ref().map_or(at, |down| down.since.min(at));
+                    state.unreachable = Some(Unreachable { since, why: reply.clone() });
+                }
+                if let Status::Deferred { attempts, next, .. } | Status::Stranded { attempts, next, .. } = &mut status {
                     *next = (*next).min(now.saturating_add(schedule.longest_pause(*attempts)));
                 }
                 if let Some(waiting) = recipients.get_mut(usize::from(recipient)) {
                     *waiting = Waiting { status, reply, at };
                 }
             }
-            let job = Job { head, lane: live.lane, recipients, hot: None, in_flight: false, stranded: false };
-            state.schedule(live.id, &job);
-            state.owners.add(&job.head);
-            state.jobs.insert(live.id, job);
+            state.add(live.id, head, recipients);
         }
-        let hot = Arc::new(Semaphore::new(HOT_BYTES));
-        Self { state: Mutex::new(state), work: Notify::new(), sooner: Notify::new(), crowded: Notify::new(), hot }
+        let (work, sooner, crowded) = (Notify::new(), Notify::new(), Notify::new());
+        Self { state: Mutex::new(state), work, sooner, crowded, idle: AtomicUsize::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -188,42 +198,38 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Messages that are due and that nobody has taken.
+    /// Messages that are due and that nobody has taken. None, while the operator keeps everything back.
     pub fn backlog(&self) -> usize {
-        self.state().ready.len()
+        let state = self.state();
+        if state.held { 0 } else { state.ready }
     }
 
-    /// The message that has its turn next, for seeing whether anything moves.
-    pub fn oldest_ready(&self) -> Option<QueueId> {
-        self.state().ready.first()
+    /// Messages that were taken to be delivered so far, for seeing whether anything moves.
+    pub fn taken(&self) -> u64 {
+        self.state().taken
     }
 
-    /// A share of the memory for a message just accepted. Waits up to `patience` while delivery goes on, so that
-    /// accepting does not outrun it; `None` when there is no room, or when the smarthost cannot be reached.
-    pub async fn keep_hot(&self, body: Bytes, patience: Duration) -> Option<Hot> {
-        let bytes = u32::try_from(body.len()).ok().filter(|_| body.len() <= HOT_MESSAGE)?;
-        let hot = Arc::clone(&self.hot);
-        let share = match Arc::clone(&hot).try_acquire_many_owned(bytes) {
-            Ok(share) => share,
-            Err(_) if self.state().unreachable.is_some() => return None,
-            Err(_) => tokio::time::timeout(patience, hot.acquire_many_owned(bytes)).await.ok()?.ok()?,
-        };
-        Some(Hot { body, _share: share })
-    }
-
-    /// Adds a message that the log has on disk.
-    pub fn insert(&self, id: QueueId, head: Arc<MessageHead>, hot: Option<Hot>) {
+    /// Adds a message that the log has on disk, with its bytes where they are at hand. They are kept while there is room:
+    /// nobody waits for that, since the log has them.
+    pub fn insert(&self, id: QueueId, head: Arc<MessageHead>, body: Option<Bytes>) {
         let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: head.accepted_at };
         let recipients = vec![fresh; head.envelope.recipients.len()];
-        let lane = lane_of(&head);
         let mut state = self.state();
-        let crowded = state.ready.len() > 0 || state.jobs.is_empty();
-        state.ready.push(&lane, id);
-        state.owners.add(&head);
-        state.jobs.insert(id, Job { head, lane, recipients, hot, in_flight: false, stranded: false });
+        let lane = state.add(id, head, recipients);
+        if let Some(body) = body
+            && body.len() <= HOT_MESSAGE
+            && state.unreachable.is_none()
+        {
+            state.lanes.keep_hot(lane, id, body, HOT_BYTES);
+        }
         drop(state);
+        self.more();
+    }
+
+    /// Something is due: for a worker that waits, or for one that is made.
+    fn more(&self) {
         self.work.notify_one();
-        if crowded {
+        if self.idle() == 0 {
             self.crowded.notify_one();
         }
     }
@@ -243,25 +249,22 @@ impl Queue {
         if state.held || !may(&state) {
             return None;
         }
-        let width = state.width;
-        while let Some((lane, id)) = state.ready.take(now, width) {
-            let Some(job) = state.jobs.get_mut(&id).filter(|job| !job.in_flight) else { continue };
-            let due = due_recipients(&job.recipients, now);
-            if due.is_empty() {
-                continue;
-            }
-            job.in_flight = true;
-            let attempt = Attempt { id, head: Arc::clone(&job.head), due, hot: job.hot.take() };
-            state.moves += 1;
-            state.ready.began(&lane, id, now);
-            let more = state.ready.len() > 0;
-            drop(state);
-            if more {
-                self.work.notify_one();
-            }
-            return Some(attempt);
+        let State { jobs, lanes, width, .. } = &mut *state;
+        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage == Stage::Ready);
+        let (lane, id) = lanes.take(now, *width, is_ready)?;
+        let hot = lanes.take_hot(lane, &id);
+        lanes.began(lane, id, now);
+        let job = jobs.get(&id)?;
+        let attempt = Attempt { id, head: Arc::clone(&job.head), due: due_recipients(&job.recipients, now), hot };
+        state.move_to(&id, Stage::Taken);
+        state.taken += 1;
+        state.moves += 1;
+        let more = state.ready > 0;
+        drop(state);
+        if more {
+            self.more();
         }
-        None
+        Some(attempt)
     }
 
     /// Notes what became of some recipients of a message that is being delivered.
@@ -276,33 +279,30 @@ impl Queue {
         }
     }
 
-    /// Ends an attempt: the message leaves, or waits for its next time. `stranded` says that the smarthost could not
-    /// be reached, so that it is due as soon as that is over.
-    pub fn finish(&self, id: &QueueId, stranded: bool, now: u64) {
+    /// Ends an attempt: the message leaves, or waits for its next time.
+    pub fn finish(&self, id: &QueueId, now: u64) {
         let mut state = self.state();
         state.moves += 1;
-        let Some(mut job) = state.jobs.remove(id) else { return };
-        state.ready.ended(&job.lane, id, now);
-        if job.recipients.iter().all(|waiting| waiting.status.is_settled()) {
-            let Job { head, recipients, .. } = job;
-            state.owners.remove(&head);
-            state.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
-            state.forget_settled(now);
-            return;
+        let State { jobs, lanes, .. } = &mut *state;
+        let Some(job) = jobs.get_mut(id) else { return };
+        lanes.ended(job.lane, id, now);
+        match next_due(&job.recipients) {
+            Some(0) => state.move_to(id, Stage::Ready),
+            Some(next) => state.move_to(id, Stage::Deferred(next)),
+            None => {
+                state.remove(id, now);
+                state.forget_settled(now);
+            }
         }
-        job.in_flight = false;
-        job.stranded = stranded;
-        state.schedule(*id, &job);
-        state.jobs.insert(*id, job);
         drop(state);
         self.sooner.notify_one();
-        self.work.notify_one();
+        self.more();
     }
 
     /// A message that is being delivered, with the recipients of whom nothing was decided yet.
     pub fn undecided(&self, id: &QueueId, now: u64) -> Option<(Arc<MessageHead>, Vec<Due>)> {
         let state = self.state();
-        let job = state.jobs.get(id).filter(|job| job.in_flight)?;
+        let job = state.jobs.get(id).filter(|job| job.stage == Stage::Taken)?;
         Some((Arc::clone(&job.head), due_recipients(&job.recipients, now)))
     }
 
@@ -310,45 +310,38 @@ impl Queue {
     /// Then [`Self::finish`].
     pub fn claim(&self, id: &QueueId) -> Result<Vec<u16>, ClaimError> {
         let mut state = self.state();
-        let job = state.jobs.get_mut(id).ok_or(ClaimError::Unknown)?;
-        if job.in_flight {
+        let job = state.jobs.get(id).ok_or(ClaimError::Unknown)?;
+        if job.stage == Stage::Taken {
             return Err(ClaimError::InFlight);
         }
-        job.in_flight = true;
         let open = job.recipients.iter().enumerate().filter(|(_, waiting)| !waiting.status.is_settled());
-        Ok(open.filter_map(|(place, _)| u16::try_from(place).ok()).collect())
+        let (open, lane) = (open.filter_map(|(place, _)| u16::try_from(place).ok()).collect(), job.lane);
+        state.lanes.take_hot(lane, id);
+        state.move_to(id, Stage::Taken);
+        Ok(open)
     }
 
     /// Makes a message, or all of them, due now. How many there were.
     pub fn retry(&self, only: Option<&QueueId>) -> usize {
         let mut state = self.state();
-        let State { jobs, ready, timed, .. } = &mut *state;
-        let mut count = 0;
-        for (id, job) in jobs.iter_mut().filter(|(id, job)| only.is_none_or(|only| only == *id) && !job.in_flight) {
-            let mut was_deferred = false;
-            for waiting in &mut job.recipients {
-                if let Status::Deferred { next, .. } = &mut waiting.status {
-                    timed.remove(&(*next, *id));
-                    was_deferred |= *next > 0;
-                    *next = 0;
-                }
-            }
-            if was_deferred {
-                ready.push(&job.lane, *id);
-                count += 1;
-            }
-        }
+        let waits = |w: &Waiting| next_of(w.status).is_some_and(|next| next > 0);
+        let may = |job: &Job| job.stage != Stage::Taken && job.recipients.iter().any(waits);
+        let ids: Vec<_> = match only {
+            Some(id) => state.jobs.get(id).filter(|job| may(job)).map(|_| *id).into_iter().collect(),
+            None => state.jobs.iter().filter(|(_, job)| may(job)).map(|(id, _)| *id).collect(),
+        };
+        ids.iter().for_each(|id| state.make_due(id, |_| true));
         drop(state);
-        self.work.notify_one();
         self.sooner.notify_one();
-        count
+        self.more();
+        ids.len()
     }
 
     /// Keeps everything back, or gives it out again.
     pub fn hold(&self, held: bool) {
         self.state().held = held;
-        self.work.notify_one();
         self.sooner.notify_one();
+        self.more();
     }
 
     pub fn is_held(&self) -> bool {
@@ -367,9 +360,7 @@ impl Queue {
         let since = state.unreachable.as_ref().map_or(now, |u| u.since);
         state.unreachable = Some(Unreachable { since, why: why.into() });
         // What was kept hot for a delivery that is not coming makes room; the log has it.
-        for job in state.jobs.values_mut() {
-            job.hot = None;
-        }
+        state.lanes.drop_hot();
         is_news
     }
 
@@ -379,19 +370,13 @@ impl Queue {
         if state.unreachable.take().is_none() {
             return;
         }
-        let State { jobs, ready, timed, .. } = &mut *state;
-        for (id, job) in jobs.iter_mut().filter(|(_, job)| job.stranded && !job.in_flight) {
-            job.stranded = false;
-            for waiting in &mut job.recipients {
-                if let Status::Deferred { next, .. } = &mut waiting.status {
-                    timed.remove(&(*next, *id));
-                    *next = 0;
-                }
-            }
-            ready.push(&job.lane, *id);
-        }
+        let is_stranded = |status: Status| matches!(status, Status::Stranded { .. });
+        let waits = |job: &Job| job.recipients.iter().any(|waiting| is_stranded(waiting.status));
+        let deferred = state.timed.iter().map(|(_, id)| *id);
+        let stranded: Vec<_> = deferred.filter(|id| state.jobs.get(id).is_some_and(waits)).collect();
+        stranded.iter().for_each(|id| state.make_due(id, is_stranded));
         drop(state);
-        self.work.notify_one();
+        self.more();
     }
 
     /// Why the smarthost cannot be reached, if it cannot.
@@ -399,36 +384,40 @@ impl Queue {
         self.state().unreachable.clone()
     }
 
-    /// Lets one who waits for work look again.
-    pub fn look_again(&self) {
-        self.work.notify_one();
+    /// Resolves when there may be work. Who waits counts as idle meanwhile.
+    pub async fn work(&self) {
+        let _idle = Idle::of(self);
+        self.work.notified().await;
     }
 
-    /// Resolves when there may be work.
-    pub async fn work(&self) {
-        self.work.notified().await;
+    /// Workers that wait for work.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Ordering::SeqCst)
+    }
+
+    /// Has those look again who wait for work, and who makes workers. For a worker that leaves, and for time that has
+    /// passed: a lane that was full may no longer be.
+    pub fn look_again(&self) {
+        self.more();
     }
 
     /// Moves what has fallen due at `now` to the messages to be taken; returns the next due time.
     pub fn wake_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state();
         let mut woken = false;
-        state.ready.tidy(now);
+        state.lanes.tidy(now);
         let next = loop {
             match state.timed.first().copied() {
                 Some((due, id)) if due <= now => {
-                    state.timed.pop_first();
-                    if let Some(lane) = state.jobs.get(&id).map(|job| Arc::clone(&job.lane)) {
-                        state.ready.push(&lane, id);
-                        woken = true;
-                    }
+                    state.move_to(&id, Stage::Ready);
+                    woken = true;
                 }
                 other => break other.map(|(due, _)| due),
             }
         };
         drop(state);
         if woken {
-            self.work.notify_one();
+            self.more();
         }
         next
     }
@@ -438,24 +427,84 @@ impl Queue {
         self.sooner.notified().await;
     }
 
-    /// Resolves when more wait than one worker takes.
+    /// Resolves when messages wait and no worker does.
     pub async fn crowded(&self) {
         self.crowded.notified().await;
     }
 }
 
+/// Counts a worker as idle while it is there.
+struct Idle<'a>(&'a AtomicUsize);
+
+impl<'a> Idle<'a> {
+    fn of(queue: &'a Queue) -> Self {
+        queue.idle.fetch_add(1, Ordering::SeqCst);
+        Self(&queue.idle)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl State {
-    fn schedule(&mut self, id: QueueId, job: &Job) {
-        let due = job.recipients.iter().filter_map(|waiting| match waiting.status {
-            Status::Queued => Some(0),
-            Status::Deferred { next, .. } => Some(next),
-            _ => None,
-        });
-        match due.min() {
-            Some(0) => self.ready.push(&job.lane, id),
-            Some(next) => drop(self.timed.insert((next, id))),
+    /// Puts a message where its recipients say. One that is there already stays as it is.
+    fn add(&mut self, id: QueueId, head: Arc<MessageHead>, recipients: Vec<Waiting>) -> LaneId {
+        if let Some(job) = self.jobs.get(&id) {
+            return job.lane;
+        }
+        let lane = self.lanes.enter(&head.lane());
+        let next = next_due(&recipients);
+        self.owners.add(&head);
+        self.jobs.insert(id, Job { head, lane, recipients, stage: Stage::Taken });
+        match next {
+            Some(0) => self.move_to(&id, Stage::Ready),
+            Some(next) => self.move_to(&id, Stage::Deferred(next)),
             None => {}
         }
+        lane
+    }
+
+    /// Takes a message from where it is and puts it there.
+    fn move_to(&mut self, id: &QueueId, stage: Stage) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        match std::mem::replace(&mut job.stage, stage) {
+            // Its lane passes over it when its turn comes.
+            Stage::Ready => self.ready -= 1,
+            Stage::Deferred(next) => drop(self.timed.remove(&(next, *id))),
+            Stage::Taken => {}
+        }
+        match stage {
+            Stage::Ready => {
+                self.lanes.push(job.lane, *id);
+                self.ready += 1;
+            }
+            Stage::Deferred(next) => drop(self.timed.insert((next, *id))),
+            Stage::Taken => {}
+        }
+    }
+
+    /// Of what is deferred of a message, this is due now.
+    fn make_due(&mut self, id: &QueueId, which: impl Fn(Status) -> bool) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        for waiting in job.recipients.iter_mut().filter(|waiting| which(waiting.status)) {
+            if let Status::Deferred { next, .. } | Status::Stranded { next, .. } = &mut waiting.status {
+                *next = 0;
+            }
+        }
+        if job.stage != Stage::Ready {
+            self.move_to(id, Stage::Ready);
+        }
+    }
+
+    fn remove(&mut self, id: &QueueId, now: u64) {
+        self.move_to(id, Stage::Taken);
+        let Some(Job { head, recipients, lane, .. }) = self.jobs.remove(id) else { return };
+        self.lanes.leave(lane, now);
+        self.owners.remove(&head);
+        self.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
     }
 
     fn forget_settled(&mut self, now: u64) {
@@ -467,19 +516,33 @@ impl State {
     }
 }
 
-fn lane_of(head: &MessageHead) -> Arc<str> {
-    head.lane().into()
+/// When the first of them is due; 0 is at once. `None`: all are settled.
+fn next_due(recipients: &[Waiting]) -> Option<u64> {
+    recipients.iter().filter_map(|waiting| next_of(waiting.status)).min()
+}
+
+fn next_of(status: Status) -> Option<u64> {
+    match status {
+        Status::Queued => Some(0),
+        Status::Deferred { next, .. } | Status::Stranded { next, .. } => Some(next),
+        Status::Held => Some(u64::MAX),
+        Status::Delivered | Status::Relayed | Status::Bounced | Status::Removed | Status::Suppressed => None,
+    }
 }
 
 /// Recipients that are due, and those that fall due within the next seconds: they may as well go along.
 fn due_recipients(recipients: &[Waiting], now: u64) -> Vec<Due> {
     const SOON_MS: u64 = 5_000;
-    let any_due = recipients.iter().any(|w| matches!(w.status, Status::Deferred { next, .. } if next <= now));
+    let any_due = recipients.iter().any(|w| w.status != Status::Queued && next_of(w.status).is_some_and(|n| n <= now));
     let horizon = if any_due { now + SOON_MS } else { now };
     let due = recipients.iter().enumerate().filter_map(|(place, waiting)| {
         let (attempts, age, told) = match waiting.status {
             Status::Queued => (0, 0, false),
-            Status::Deferred { attempts, next, age, told } if next <= horizon => (attempts, age, told),
+            Status::Deferred { attempts, next, age, told } | Status::Stranded { attempts, next, age, told }
+                if next <= horizon =>
+            {
+                (attempts, age, told)
+            }
             _ => return None,
         };
         Some(Due { recipient: u16::try_from(place).ok()?, attempts, age, at: waiting.at, told })

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mail::{Address, Envelope};
+use std::time::Duration;
 
 fn head(recipients: usize) -> Arc<MessageHead> {
     let address = Address::parse("a@example.net").unwrap();
@@ -72,10 +73,10 @@ fn first_in_first_out_until_deferred() {
     let first = queue.take(0).unwrap();
     assert_eq!((first.id, due(&first)), (id(1), vec![(0, 0), (1, 0)]));
     queue.note(&id(1), &[outcome(0, Status::Delivered), outcome(1, deferred(100))]);
-    queue.finish(&id(1), false, 0);
+    queue.finish(&id(1), 0);
     assert_eq!(queue.take(0).unwrap().id, id(2));
     queue.note(&id(2), &[outcome(0, Status::Relayed)]);
-    queue.finish(&id(2), false, 0);
+    queue.finish(&id(2), 0);
     assert_eq!(queue.len(), 1);
     assert_eq!(queue.wake_due(99), Some(100));
     assert!(queue.take(99).is_none());
@@ -91,8 +92,9 @@ fn a_smarthost_that_is_down_strands_and_frees() {
     queue.insert(id(2), head(1), None);
     let attempt = queue.take(0).unwrap();
     queue.smarthost_is_down("connection refused", 7);
-    queue.note(&attempt.id, &[outcome(0, deferred(60_000))]);
-    queue.finish(&attempt.id, true, 7);
+    let stranded = Status::Stranded { attempts: 1, next: 60_000, age: 5, told: false };
+    queue.note(&attempt.id, &[outcome(0, stranded)]);
+    queue.finish(&attempt.id, 7);
     assert!(queue.take(0).is_none());
     assert_eq!(queue.unreachable().unwrap().since, 7);
     queue.smarthost_is_up();
@@ -112,47 +114,115 @@ fn what_the_operator_does() {
     assert_eq!(queue.claim(&id(1)), Err(ClaimError::InFlight));
     assert_eq!(queue.retry(Some(&id(1))), 0);
     queue.note(&id(1), &[outcome(0, deferred(500))]);
-    queue.finish(&id(1), false, 0);
+    queue.finish(&id(1), 0);
     assert!(queue.take(1).is_none());
     assert_eq!(queue.retry(None), 1);
     assert_eq!(due(&queue.take(1).unwrap()), [(0, 1)]);
-    queue.finish(&id(1), false, 1);
+    queue.finish(&id(1), 1);
     assert_eq!(queue.claim(&id(1)), Ok(vec![0]));
     assert!(queue.take(u64::MAX).is_none(), "it is the operator's now");
     queue.note(&id(1), &[outcome(0, Status::Removed)]);
-    queue.finish(&id(1), false, 1);
+    queue.finish(&id(1), 1);
     assert_eq!(queue.claim(&id(1)), Err(ClaimError::Unknown));
+}
+
+/// What the log has of a message to one recipient.
+fn live(n: u8, status: Status) -> Live {
+    let (lane, newest) = ("example.net".into(), vec![outcome(0, status)]);
+    Live { id: id(n), accepted_at: 0, lane, from_domain: None, recipients: 1, newest }
 }
 
 #[test]
 fn a_due_time_that_the_clock_left_far_ahead_is_a_pause_away_at_most() {
-    let live = |n: u8, next| Live {
-        id: id(n),
-        accepted_at: 0,
-        lane: "example.net".into(),
-        from_domain: None,
-        recipients: 1,
-        newest: vec![outcome(0, deferred(next))],
-    };
-    let recovered = vec![live(1, 90_000_000), live(2, 1_000_030)];
+    let recovered = vec![live(1, deferred(90_000_000)), live(2, deferred(1_000_030))];
     let queue = Queue::new(recovered, |_| Some(head(1)), 1_000_000, &schedule());
     assert_eq!(queue.wake_due(1_000_000), Some(1_000_030));
     assert_eq!(queue.wake_due(1_000_030), Some(1_067_500));
 }
 
-#[tokio::test]
-async fn the_hot_budget_is_bounded() {
+#[test]
+fn the_hot_budget_is_bounded_and_nobody_waits_for_it() {
     let queue = queue();
     let body = Bytes::from(vec![0; HOT_MESSAGE]);
-    let kept: Vec<_> = std::iter::repeat_n((), HOT_BYTES / HOT_MESSAGE).collect();
-    let mut hot = Vec::new();
-    for () in kept {
-        hot.push(queue.keep_hot(body.clone(), Duration::ZERO).await.unwrap());
+    let fits = HOT_BYTES / HOT_MESSAGE;
+    (0..200).for_each(|n| queue.insert(id(n), head(1), Some(body.clone())));
+    queue.insert(id(201), head(1), Some(Bytes::from(vec![0; HOT_MESSAGE + 1])));
+    assert_eq!(queue.len(), 201);
+    let hot = std::iter::from_fn(|| {
+        let attempt = queue.take(0)?;
+        queue.note(&attempt.id, &[outcome(0, Status::Delivered)]);
+        queue.finish(&attempt.id, 0);
+        Some(attempt.hot.is_some())
+    });
+    let hot: Vec<_> = hot.collect();
+    assert_eq!((hot.len(), hot.iter().filter(|hot| **hot).count()), (201, fits));
+    assert!(hot[..fits].iter().all(|hot| *hot), "those that are sent first");
+}
+
+#[test]
+fn figures_follow_what_the_operator_takes_away() {
+    let queue = queue();
+    let figures = || {
+        let Figures { ready, deferred, sending, .. } = queue.figures();
+        (ready, deferred, sending)
+    };
+    (1..=3).for_each(|n| queue.insert(id(n), head(1), Some(Bytes::from_static(b"x"))));
+    queue.take(0).unwrap();
+    queue.note(&id(1), &[outcome(0, deferred(500))]);
+    queue.finish(&id(1), 0);
+    assert_eq!(figures(), (2, 1, 0));
+    for (n, left) in [(1, (2, 0, 0)), (2, (1, 0, 0))] {
+        queue.claim(&id(n)).unwrap();
+        queue.note(&id(n), &[outcome(0, Status::Removed)]);
+        queue.finish(&id(n), 1);
+        assert_eq!(figures(), left);
     }
-    assert!(queue.keep_hot(body.clone(), Duration::from_millis(1)).await.is_none());
-    hot.pop();
-    assert!(queue.keep_hot(body.clone(), Duration::ZERO).await.is_some());
-    assert!(queue.keep_hot(Bytes::from(vec![0; HOT_MESSAGE + 1]), Duration::ZERO).await.is_none());
+    // Where the log cannot be written, it stays.
+    queue.claim(&id(3)).unwrap();
+    assert_eq!((figures(), queue.retry(None)), ((0, 0, 1), 0));
+    queue.finish(&id(3), 1);
+    assert_eq!((figures(), queue.wake_due(u64::MAX)), ((1, 0, 0), None));
+    assert_eq!((queue.take(1).unwrap().id, figures()), (id(3), (0, 0, 1)));
+    assert!(queue.take(1).is_none());
+}
+
+#[test]
+fn who_makes_workers_hears_of_a_message_that_no_worker_waits_for() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    let queue = queue();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut crowded = || pin!(queue.crowded()).poll(&mut context).is_ready();
+    queue.insert(id(1), head(1), None);
+    assert!(crowded());
+    queue.take(0).unwrap();
+    assert!(!crowded());
+    // The one worker is busy with the first for as long as that takes.
+    queue.insert(id(2), head(1), None);
+    assert!(crowded());
+    queue.take(0).unwrap();
+    let mut idle = Box::pin(queue.work());
+    let mut context = Context::from_waker(Waker::noop());
+    while idle.as_mut().poll(&mut context).is_ready() {
+        idle = Box::pin(queue.work());
+    }
+    queue.insert(id(3), head(1), None);
+    assert!(!crowded() && idle.as_mut().poll(&mut context).is_ready(), "this one is for who waits");
+}
+
+#[test]
+fn what_was_stranded_before_the_start_waits_for_the_smarthost_alone() {
+    let stranded = Status::Stranded { attempts: 3, next: 60_000, age: 9, told: true };
+    let recovered = vec![live(1, stranded), live(2, deferred(50_000))];
+    let queue = Queue::new(recovered, |_| Some(head(1)), 7, &schedule());
+    queue.set_width(8);
+    let down = queue.unreachable().unwrap();
+    assert_eq!((down.since, &*down.why, queue.take(8).is_none()), (1, "x", true));
+    queue.smarthost_is_up();
+    let attempt = queue.take(8).unwrap();
+    assert_eq!((attempt.id, attempt.due), (id(1), vec![Due { recipient: 0, attempts: 3, age: 9, at: 1, told: true }]));
+    assert!(queue.take(8).is_none(), "a smarthost put this one off");
 }
 
 #[test]
@@ -171,16 +241,16 @@ fn whose_messages_are_in_the_queue_is_counted() {
     assert_eq!(counted(), (2, 1, 3));
     let taken: Vec<_> = std::iter::from_fn(|| queue.take(1)).map(|attempt| attempt.id).collect();
     queue.note(&taken[0], &[outcome(0, deferred(90))]);
-    queue.finish(&taken[0], false, 2);
+    queue.finish(&taken[0], 2);
     assert_eq!(counted(), (2, 1, 3), "it waits again");
     for taken in &taken[1..] {
         queue.note(taken, &[outcome(0, Status::Delivered)]);
-        queue.finish(taken, false, 2);
+        queue.finish(taken, 2);
     }
     assert_eq!(queue.retry(None), 1);
     let id = queue.take(100).unwrap().id;
     assert_eq!((taken.len(), counted().2), (4, 1));
     queue.note(&id, &[outcome(0, Status::Bounced)]);
-    queue.finish(&id, false, 101);
+    queue.finish(&id, 101);
     assert_eq!((queue.len(), counted()), (0, (0, 0, 0)));
 }

@@ -267,11 +267,11 @@ fn one_message(id: QueueId, records: &[(Cursor, &Stored)], begun: Cursor, wanted
                     Status::Bounced if outcome.reply.starts_with('4') => (Counter::BouncedTransient, "email.bounced"),
                     Status::Bounced => (Counter::BouncedPermanent, "email.bounced"),
                     Status::Removed | Status::Suppressed => (Counter::Failed, "email.failed"),
-                    Status::Deferred { .. } if delay.is_none() => {
+                    Status::Deferred { .. } | Status::Stranded { .. } if delay.is_none() => {
                         *delay = Some(outcome.at);
                         (Counter::Delayed, "email.delivery_delayed")
                     }
-                    Status::Deferred { .. } | Status::Queued | Status::Held => continue,
+                    Status::Deferred { .. } | Status::Stranded { .. } | Status::Queued | Status::Held => continue,
                 };
                 add(counter, 1);
                 if counter == Counter::Delivered {

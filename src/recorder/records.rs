@@ -377,14 +377,14 @@ fn told_of<'a>(before: &RecipientRow, outcome: &'a Outcome) -> Option<Told<'a>> 
         Status::Bounced => Some(Told::Bounced { reply: &outcome.reply, gave_up: outcome.reply.starts_with('4') }),
         Status::Removed => Some(Told::Failed { reason: "removed_by_operator" }),
         Status::Suppressed => Some(Told::Failed { reason: "suppressed" }),
-        Status::Deferred { .. } => before.delay.is_none().then_some(Told::DeliveryDelayed),
+        Status::Deferred { .. } | Status::Stranded { .. } => before.delay.is_none().then_some(Told::DeliveryDelayed),
         Status::Queued | Status::Held => None,
     }
 }
 
 fn set(recipient: &mut RecipientRow, outcome: Outcome) {
     let delay = match outcome.status {
-        Status::Deferred { .. } if recipient.delay.is_none() => {
+        Status::Deferred { .. } | Status::Stranded { .. } if recipient.delay.is_none() => {
             Some(Delay { at: outcome.at, reply: outcome.reply.clone() })
         }
         _ => recipient.delay.take(),

@@ -102,8 +102,8 @@ impl Sums {
             Status::Bounced if outcome.reply.starts_with('4') => Counter::BouncedTransient,
             Status::Bounced => Counter::BouncedPermanent,
             Status::Removed | Status::Suppressed => Counter::Failed,
-            Status::Deferred { .. } if before.delay.is_none() => Counter::Delayed,
-            Status::Deferred { .. } | Status::Queued | Status::Held => return,
+            Status::Deferred { .. } | Status::Stranded { .. } if before.delay.is_none() => Counter::Delayed,
+            Status::Deferred { .. } | Status::Stranded { .. } | Status::Queued | Status::Held => return,
         };
         self.add_for(Some(known), outcome.at, counter, 1);
         if let (Counter::Delivered, true, Some(facts)) = (counter, tracked, known.facts) {

@@ -37,6 +37,7 @@ mod reload;
 mod sigterm_drains;
 mod slow_clients;
 mod slow_domain;
+mod smarthost_answers_late;
 mod smarthost_defers_and_bounces;
 mod smarthost_drops_the_connection;
 mod smarthost_is_down;

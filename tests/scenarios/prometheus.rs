@@ -1,6 +1,8 @@
 //! `/metrics`: what Prometheus reads, and who may.
 
-use crate::common::{Client, DEADLINE, FIREFOX, Relay, Setup, Smarthost, html, links, pixel, plain, request, until};
+use crate::common::{
+    At, Client, DEADLINE, Do, FIREFOX, Relay, Setup, Smarthost, html, links, pixel, plain, request, until,
+};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -191,4 +193,31 @@ fn a_page_whose_name_leads_here_reads_nothing() {
     // With a key, the name does not matter.
     let key = relay.ok(&["key", "create", "--name", "metrics"]);
     assert_eq!(ask_as("relay.example.net", api, &[&format!("Authorization: Bearer {}", key.trim())]).0, 200);
+}
+
+#[test]
+fn a_deferred_message_that_is_removed_leaves_no_trace_in_the_queue() {
+    let smarthost = Smarthost::scripted(|at| match at {
+        At::Rcpt(_) => Do::Say("450 4.2.0 Busy"),
+        _ => Do::Go,
+    });
+    let relay = Setup::new(smarthost.address).with("queue.retry", "[\"1h\"]").start();
+    let mut client = Client::greeted(relay.smtp());
+    let [one, two] =
+        ["one", "two"].map(|name| client.send("a@example.com", &["b@example.net"], &plain("example.com", name)));
+    for id in [&one, &two] {
+        relay.wait_for_status(id, &["deferred"]);
+    }
+    let queued = || {
+        let found = scrape(&relay);
+        ["ready", "deferred", "sending"].map(|state| found[&format!("trackpost_queue_messages{{state=\"{state}\"}}")])
+    };
+    assert_eq!(queued(), [0.0, 2.0, 0.0]);
+    relay.ok(&["queue", "remove", &one]);
+    assert_eq!(queued(), [0.0, 1.0, 0.0]);
+    relay.ok(&["queue", "hold"]);
+    relay.ok(&["queue", "retry", &two]);
+    assert_eq!(queued(), [1.0, 0.0, 0.0]);
+    relay.ok(&["queue", "remove", &two]);
+    assert_eq!(queued(), [0.0; 3]);
 }

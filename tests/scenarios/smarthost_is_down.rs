@@ -33,6 +33,34 @@ fn mail_waits_for_it_and_the_queue_says_why() {
 }
 
 #[test]
+fn after_a_crash_mail_still_goes_as_soon_as_it_answers() {
+    let mut smarthost = Smarthost::down();
+    let mut relay = Setup::new(smarthost.address).with("queue.retry", "[\"1h\"]").start();
+    let mut client = Client::greeted(relay.smtp());
+    for n in 0..30 {
+        client.send("a@example.com", &["b@example.net"], &plain("example.com", &format!("m{n}")));
+    }
+    until("all to be deferred", || {
+        let list = relay.json(&["queue", "list"]);
+        let messages = list["messages"].as_array()?;
+        (messages.len() == 30 && messages.iter().all(|m| m["recipients"][0]["status"] == "deferred")).then_some(())
+    });
+    drop(client);
+    relay.kill();
+    // Still away at the next start: the reason is known, and said.
+    relay.start();
+    relay.wait_for_log("the smarthost cannot be reached, mail waits");
+    assert!(relay.json(&["queue", "list"])["smarthost"].as_str().unwrap().contains("refused"));
+    relay.kill();
+    smarthost.listen();
+    relay.start();
+    smarthost.wait_for(30);
+    relay.wait_until_empty();
+    assert_eq!(smarthost.messages().len(), 30, "each once");
+    assert!(smarthost.connections() <= 5, "{} connections", smarthost.connections());
+}
+
+#[test]
 fn one_connection_looks_after_it_not_a_storm() {
     for refusal in [Do::HangUp, Do::Say("421 4.3.2 Not now"), Do::Say("554 5.3.2 No mail here")] {
         let refuse = move || match &refusal {

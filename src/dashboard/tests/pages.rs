@@ -75,7 +75,7 @@ impl Place {
                 at: clock::unix_ms(),
             };
             self.ops.queue.note(&attempt.id, &attempt.due.iter().map(said).collect::<Vec<_>>());
-            self.ops.queue.finish(&attempt.id, false, now);
+            self.ops.queue.finish(&attempt.id, now);
         }
     }
 }
@@ -377,7 +377,7 @@ async fn a_message_is_removed_unless_it_has_left_or_is_being_sent() {
     let refused = place.post(&format!("{path}/remove"), &browser, &[]).await;
     assert_eq!((refused.location(), place.ops.queue.len()), (&*path, 1));
     assert!(place.get(&path, &browser).await.text.contains("It is being sent at this moment"));
-    place.ops.queue.finish(&attempt.id, false, clock::steady_ms());
+    place.ops.queue.finish(&attempt.id, clock::steady_ms());
 
     let removed = place.post(&format!("{path}/remove"), &browser, &[]).await;
     assert_eq!((removed.location(), place.ops.queue.len()), ("/dashboard/queue", 0));
