@@ -95,7 +95,7 @@ impl Sweep {
             // What was not written when the store was shut has to be done again.
             *self = Self { next: self.next, opening: fold.opening, today: self.today.take(), ..Self::default() };
         }
-        let Some(now) = self.now(fold, store, wall)? else { return Ok(false) };
+        let Some(now) = self.now(store, wall, out)? else { return Ok(false) };
         let keeping = **fold.recorder.keeping.load();
         let before = |time: Duration| now.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         let cut = self.look_at_size(fold, store, keeping.size)?;
@@ -139,7 +139,7 @@ impl Sweep {
     }
 
     /// The time up to which the clock is believed; `None` where there is no history yet.
-    fn now(&mut self, fold: &mut Fold<'_>, store: &Store, wall: u64) -> Result<Option<u64>, StoreError> {
+    fn now(&mut self, store: &Store, wall: u64, out: &mut Vec<Write>) -> Result<Option<u64>, StoreError> {
         if self.today.is_none() {
             let kept = store::today(store)?.and_then(|bytes| postcard::from_bytes::<Kept>(&bytes).ok());
             let kept = match kept {
@@ -177,7 +177,8 @@ impl Sweep {
         let is_due = |old: u64, new: u64| old.abs_diff(new) >= KEEP_TIME_MS;
         if is_due(old.believed, new.believed) || old.first != new.first || is_due(old.last, new.last) {
             let bytes = postcard::to_stdvec(&kept).expect("integers always serialise");
-            fold.with_counts(store::today_write(bytes));
+            // With what goes by it.
+            out.push(store::today_write(bytes));
             self.kept = kept;
         }
         Ok(Some(now))
