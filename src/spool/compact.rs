@@ -50,7 +50,8 @@ impl Writer {
         let slack = if self.is_short() { 0 } else { self.options.slack };
         let behind = if given_up { 0 } else { self.options.max_behind };
         let silent = released.is_none() && self.opened.elapsed() < SILENCE && !given_up;
-        let oldest = oldest_to_free(&index, &self.options, slack, behind, released)?;
+        let asked = locked(&self.shared.asked).through();
+        let oldest = oldest_to_free(&index, &self.options, (slack, behind), released, asked)?;
         let copies = index.segments.get(&oldest)?.live_bytes;
         (!silent && (!full || copies <= self.free / 2)).then_some(oldest)
     }
@@ -222,7 +223,13 @@ fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<So
 }
 
 /// The oldest segment, if the log is large enough and the reader has what it holds, or is too far behind.
-fn oldest_to_free(index: &Index, options: &Options, slack: u64, behind: u64, released: Option<Cursor>) -> Option<u64> {
+fn oldest_to_free(
+    index: &Index,
+    options: &Options,
+    (slack, behind): (u64, u64),
+    released: Option<Cursor>,
+    asked: Option<u64>,
+) -> Option<u64> {
     let (&oldest, _) = index.segments.first_key_value()?;
     let (&newest, _) = index.segments.last_key_value()?;
     let released = released.unwrap_or_default();
@@ -233,7 +240,8 @@ fn oldest_to_free(index: &Index, options: &Options, slack: u64, behind: u64, rel
     // Written to for a quarter of the age at most, and left alone for the rest of it.
     let aged = |max: Duration| index.segments.get(&oldest).and_then(age).is_some_and(|age| age.1 > max * 3 / 4);
     let read = oldest < released.segment || index.bytes_after(released) > behind;
-    (read && (large || options.max_age.is_some_and(aged))).then_some(oldest)
+    let wanted = asked.is_some_and(|through| oldest <= through && oldest < released.segment);
+    (wanted || read && (large || options.max_age.is_some_and(aged))).then_some(oldest)
 }
 
 /// How long ago a segment was begun and last written to, where the file system says so.

@@ -9,7 +9,7 @@
 //! Reading order: `record` and `second` (one record), `segment` (one file) and its `footer`, `walk` (from record to
 //! record), `index` (the fold) with its `names` and `owners`, `queue` → `writer` → `tail` and `ahead` (the way in),
 //! `compact`, `recover` and `mend`, `fetch`, `read` and `find` (the way out); `shared` and `disk` beneath them, and
-//! `stuck` beside.
+//! `stuck` and `asked` beside.
 //!
 //! ```text
 //!  append ─┐
@@ -32,6 +32,7 @@
 //! **What only the oldest segment knows** is never lost by freeing it: `compact` says how.
 
 mod ahead;
+mod asked;
 mod compact;
 mod disk;
 mod error;

@@ -1,5 +1,6 @@
 //! What the writer's thread shares with those who append and read.
 
+use super::asked::Asked;
 use super::index::Index;
 use super::queue::{Item, Queue};
 use super::tail::Tail;
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     pub released: Mutex<Option<Cursor>>,
     /// Where it read last.
     pub reads_from: Mutex<Cursor>,
+    /// What is to be freed at somebody's wish.
+    pub asked: Mutex<Asked>,
     full: AtomicBool,
     /// What a writer that panicked had in its hand.
     pub in_hand: Mutex<Vec<Item>>,
@@ -44,6 +47,7 @@ impl Shared {
             index: Mutex::new(index),
             released: Mutex::new(None),
             reads_from: Mutex::default(),
+            asked: Mutex::default(),
             full: AtomicBool::new(false),
             in_hand: Mutex::default(),
             unwritten: OnceLock::new(),

@@ -317,6 +317,7 @@ impl Writer {
     fn check_disk(&mut self) {
         self.check_after = Instant::now() + TICK;
         self.retire_aged();
+        self.see_to_wishes();
         let Ok(free) = disk::free_bytes(&self.dir) else { return };
         self.free = free;
         self.shared.count(|stats| stats.free_bytes = free);

@@ -477,6 +477,38 @@ fn what_is_old_is_freed_though_the_log_is_small() {
 
 /// An outcome that overtook an earlier one would be undone by it at the next start.
 #[test]
+fn what_somebody_wants_gone_is_freed_though_the_log_is_small() {
+    let dir = TempDir::new().unwrap();
+    let (log, _) = open(dir.path());
+    let holds = |text: &str| {
+        let files = fs::read_dir(dir.path().join("log")).unwrap();
+        let bytes: Vec<_> = files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+        bytes.iter().any(|bytes| memchr::memmem::find(bytes, text.as_bytes()).is_some())
+    };
+    let secret = |n: u64, text: &'static str| Entry::Message { id: id(n), head: head(n, 1), body: vec![text.into()] };
+    log.append(secret(1, "what ada was sent")).wait().unwrap();
+    log.append(outcome(1, 0, Status::Delivered)).wait().unwrap();
+    log.append(secret(2, "what is still on its way to her")).wait().unwrap();
+    log.compact_before(log.end());
+    let mut n = 10;
+    eventually("freeing", || {
+        // The segment that is written is followed by the next when something comes.
+        n += 1;
+        log.append(setting("later", Some("1"))).wait().unwrap();
+        log.release(log.end());
+        !holds("what ada was sent")
+    });
+    assert!(holds("what is still on its way to her"), "mail in the queue stays");
+    assert_eq!(log.body(&id(2)).unwrap(), b"what is still on its way to her");
+    let first = log.0.shared.index().segments.first_key_value().map(|(id, _)| *id);
+    std::thread::sleep(5 * writer::TICK);
+    log.append(setting("later", Some("2"))).wait().unwrap();
+    log.release(log.end());
+    std::thread::sleep(5 * writer::TICK);
+    assert_eq!(log.0.shared.index().segments.first_key_value().map(|(id, _)| *id), first, "once for each wish");
+}
+
+#[test]
 fn an_outcome_never_overtakes_an_earlier_one() {
     let dir = TempDir::new().unwrap();
     let (log, _) = open(dir.path());
