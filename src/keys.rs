@@ -261,7 +261,8 @@ impl fmt::Display for KeyError {
             }
             Self::NoPrivacyKey(path) => write!(
                 f,
-                "{}: it is gone, and without it nobody knows who has opted out of tracking: bring it back from a backup",
+                "{}: it is gone, and without it nobody knows who has opted out of tracking or was erased: bring it back \
+                 from a backup",
                 path.display()
             ),
             Self::Exhausted => f.write_str("all 256 token key ids are in use"),

@@ -1,4 +1,5 @@
-//! Recipients who have opted out of tracking, kept as keyed hashes of their addresses.
+//! Recipients who have opted out of tracking, and those whom the history has to forget, kept as keyed hashes of their
+//! addresses.
 //!
 //! Owns: how an address is hashed, and the set of hashes. No address can be read from it, and without the key none can
 //! be guessed; so an opt-out may stay when everything else about its recipient is erased. The key is a file of its
@@ -12,9 +13,16 @@ use std::collections::HashMap;
 use std::fmt;
 use uuid::Uuid;
 
-/// The key of the hashes. HMAC-SHA256 (RFC 2104), its state kept.
+/// The key of the hashes. HMAC-SHA256 (RFC 2104), its state kept for each use.
 #[derive(Clone)]
-pub struct PrivacyKey(Hmac<Sha256>);
+pub struct PrivacyKey {
+    opt_outs: Hmac<Sha256>,
+    erasures: Hmac<Sha256>,
+}
+
+/// The keyed hash of an address that the history is to forget. It tells nothing about an opt-out of the same address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Erased([u8; 32]);
 
 /// The keyed hash of an address, for mail of one sender domain or of all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,36 +40,68 @@ pub struct OptedOut {
 
 impl PrivacyKey {
     pub fn new(secret: &[u8; 32]) -> Self {
-        let keyed = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
-        Self(keyed.chain_update("trackpost opt-out 1\0"))
+        let keyed: Hmac<Sha256> = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
+        let erasures = keyed.clone().chain_update("trackpost erasure 1\0");
+        Self { opt_outs: keyed.chain_update("trackpost opt-out 1\0"), erasures }
+    }
+
+    /// The erasure of `address`; written in another way it is the same, as for opt-outs.
+    pub fn erased(&self, address: &Address) -> Erased {
+        Erased(addressed(self.erasures.clone(), address))
     }
 
     /// The opt-out of `address` from mail of `domain`, or of all domains. Case does not matter, nor how an
     /// internationalised domain is written.
     pub fn opt_out(&self, domain: Option<&DomainName>, address: &Address) -> OptOut {
         let scope = domain.map_or("", DomainName::as_str);
-        let local = address.local().to_lowercase();
-        let host = address.domain().map(|text| match DomainName::parse(text) {
-            Ok(name) => name.to_string(),
-            Err(_) => text.to_lowercase(),
-        });
-        let mac = self.0.clone().chain_update(scope).chain_update([0]).chain_update(local).chain_update("@");
-        let mac = mac.chain_update(host.unwrap_or_default());
-        OptOut(mac.finalize().into_bytes().into())
+        OptOut(addressed(self.opt_outs.clone().chain_update(scope).chain_update([0]), address))
+    }
+}
+
+fn addressed(mac: Hmac<Sha256>, address: &Address) -> [u8; 32] {
+    let host = address.domain().map(|text| match DomainName::parse(text) {
+        Ok(name) => name.to_string(),
+        Err(_) => text.to_lowercase(),
+    });
+    let mac = mac.chain_update(address.local().to_lowercase()).chain_update("@");
+    mac.chain_update(host.unwrap_or_default()).finalize().into_bytes().into()
+}
+
+/// 64 hex digits in lower case.
+fn of_hex(hex: &str) -> Option<[u8; 32]> {
+    if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+impl Erased {
+    /// What [`fmt::Display`] has written: 64 hex digits in lower case.
+    pub fn parse(hex: &str) -> Option<Self> {
+        of_hex(hex).map(Self)
+    }
+}
+
+impl fmt::Display for Erased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Erased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl OptOut {
     /// What [`fmt::Display`] has written: 64 hex digits in lower case.
     pub fn parse(hex: &str) -> Option<Self> {
-        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
-        Some(Self(bytes))
+        of_hex(hex).map(Self)
     }
 
     /// A name to speak of it: a UUIDv8 (RFC 9562 §5.8) of the first bytes of the hash.
@@ -181,6 +221,9 @@ mod tests {
         assert_ne!(of("example.com"), of("example.org"));
         assert_ne!(of("example.com"), key.opt_out(None, &ada));
         assert_ne!(PrivacyKey::new(&[8; 32]).opt_out(None, &ada), key.opt_out(None, &ada));
+        assert_eq!(key.erased(&ada), key.erased(&address("ADA@Example.net")));
+        assert_eq!(Erased::parse(&key.erased(&ada).to_string()), Some(key.erased(&ada)));
+        assert_ne!(key.erased(&ada).to_string(), key.opt_out(None, &ada).to_string());
     }
 
     #[test]

@@ -5,10 +5,15 @@
 //! Mail, redirects and lists read the snapshot alone, so all of it works with the store gone. The rules of a change
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
+mod beside;
+mod progress;
 mod webhook;
 
+pub use beside::{Accepted, Erasure, Erasures, Note, TOLD_DOMAIN, erasure_elsewhere, erasure_of, is_of_this_log};
+pub use progress::Progress;
 pub use webhook::{About, EARLIER_SECRET_MS, EarlierSecret, Webhook};
 
+use self::beside::Beside;
 use crate::domain::{CertificateState, SenderDomain};
 use crate::kill::{Kill, KillList, Killed};
 use crate::mail::{Address, DomainName};
@@ -164,6 +169,7 @@ struct Held {
     changed: tokio::sync::watch::Sender<u64>,
     /// What is made of the settings, anew before a change is answered.
     derived: std::sync::OnceLock<Derive>,
+    beside: Beside,
 }
 
 type Derive = Box<dyn Fn(&Snapshot) + Send + Sync>;
@@ -179,8 +185,11 @@ impl Settings {
     pub fn new(log: Log, recovered: &BTreeMap<Box<str>, Bytes>) -> (Self, Vec<String>) {
         let mut snapshot = Snapshot::default();
         let mut unreadable = Vec::new();
+        let beside = Beside::default();
         for (key, value) in recovered {
+            let taken = beside.take(key, value);
             match decode(key, value) {
+                _ if taken == Some(true) => {}
                 Some(change) => snapshot.apply(change),
                 None => {
                     snapshot.api_keys_incomplete |= key.starts_with("api-key/");
@@ -191,7 +200,7 @@ impl Settings {
         let keys = std::mem::take(&mut snapshot.api_keys);
         snapshot.api_keys = keys.into_iter().map(|(id, key)| (id, key.resolved(&snapshot.domains))).collect();
         let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));
-        let held = Held { current, changed, derived: std::sync::OnceLock::new() };
+        let held = Held { current, changed, derived: std::sync::OnceLock::new(), beside };
         (Self { held: Arc::new(held), log, turn: Arc::default() }, unreadable)
     }
 

@@ -12,6 +12,7 @@ use crate::intake::Intake;
 use crate::kill::KillKind;
 use crate::mail::QueueId;
 use crate::ops::{self, DkimImport, DomainUpdate, NewDomain, NewKey, OpError, Ops, Verify};
+use crate::settings::erasure_elsewhere;
 use crate::supervise;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -96,6 +97,8 @@ pub enum Request {
     /// All that is kept of one address, a line for each message, and then how many there were.
     RecipientExport(String),
     RecipientErase(String),
+    /// Hashes of whom the history has to forget.
+    RecipientsErased,
     KillAdd {
         kind: KillKind,
         value: String,
@@ -255,7 +258,9 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::Settings => {
             let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
             let records = ops.settings.snapshot().records();
-            json!(records.into_iter().map(|(key, value)| (key, text(value))).collect::<BTreeMap<_, _>>())
+            let erased = ops.settings.erasures().list().into_iter().map(|(erased, at)| erasure_elsewhere(erased, at));
+            let records = records.into_iter().map(|(key, value)| (key, text(value)));
+            json!(records.chain(erased).collect::<BTreeMap<_, _>>())
         }
         Request::QueueRetry(id) => {
             let id = id.map(queue_id).transpose()?;
@@ -268,6 +273,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
         Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
         Request::RecipientErase(address) => json!(ops::recipient_erase(ops, &address).await?),
+        Request::RecipientsErased => json!(ops::recipients_erased(ops)),
         // Answered in many lines, before this.
         Request::EventsExport | Request::RecipientExport(_) => json!(null),
         Request::KillAdd { kind, value } => json!(ops::kill_add(ops, kind, &value).await?),

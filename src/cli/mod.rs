@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod demo;
 mod domain;
+mod erasures;
 mod events;
 mod key;
 mod kill;

@@ -1,10 +1,10 @@
 //! `trackpost recipient …`
 
-use super::{ask, print_json, table};
+use super::{ask, erasures, print_json, table};
 use crate::admin::Request;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Subcommand)]
@@ -28,6 +28,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the erasures, as keyed hashes of the addresses, for a backup or copy that was made before them
+    Erased {
+        /// Add such a list to the data folder instead; the server is to be stopped
+        #[arg(long, value_name = "FILE")]
+        add: Option<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -47,6 +55,8 @@ pub fn run(file: &Path, command: Command) -> ExitCode {
         Command::OptIn(consent) => opt_in(file, consent),
         Command::Export { address, json: _ } => super::events::lines(file, &Request::RecipientExport(address)),
         Command::Erase { address, json } => erase(file, address, json),
+        Command::Erased { add: Some(list), json: _ } => erasures::add(file, &list),
+        Command::Erased { add: None, json } => erasures::print(file, json),
     }
 }
 

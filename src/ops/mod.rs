@@ -62,7 +62,7 @@ pub use periods::{Granularity, MAX_PERIODS, Period, PeriodError, Window};
 pub use search::{Among, LOOKS, Looked, Wanted, domains_of, emails_where, emails_with};
 pub use share::{Bounds, Full};
 
-pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export};
+pub use recipients::{Forget, KnownMessage, recipient_erase, recipient_export, recipients_erased};
 pub use stats::{DayStats, DomainStats, LinkStats, SkipStats, TagStats, domain_stats};
 pub use tops::{SkipTop, Tops, link_tops, skip_tops};
 

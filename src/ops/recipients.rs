@@ -1,8 +1,10 @@
 //! What is known of one person: shown to them, and forgotten.
 
 use super::{MessageView, OpError, Ops, mail};
+use crate::clock;
 use crate::event::Event;
 use crate::mail::{Address, QueueId};
+use crate::settings::Erasure;
 use crate::store;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -56,9 +58,15 @@ pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(KnownMess
 }
 
 /// Has the history forget a recipient: address, opens and clicks. Counts stay. In how many messages it was found.
-/// The log holds them until its segment is freed.
+///
+/// That is on record first, so that a history that is made anew from the log forgets them too, also where there is none
+/// now. The log is asked to free what lies before; mail to them that is in the queue stays until it is settled.
 pub async fn recipient_erase(ops: &Ops, address: &str) -> Result<usize, OpError> {
     let address = parsed(address)?;
+    let before = ops.log.end();
+    let erasure = Erasure { at: clock::unix_ms(), before: Some(before) };
+    ops.settings.erase(ops.privacy.erased(&address), erasure).await?;
+    ops.log.compact_before(before);
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;
     let mut erased = 0;
     loop {
@@ -74,6 +82,11 @@ pub async fn recipient_erase(ops: &Ops, address: &str) -> Result<usize, OpError>
             Err(_) => return Err(OpError::NoHistory),
         }
     }
+}
+
+/// Whom the history has to forget, each as its hash and when that was asked for, the first first.
+pub fn recipients_erased(ops: &Ops) -> Vec<(String, u64)> {
+    ops.settings.erasures().list().into_iter().map(|(erased, at)| (erased.to_string(), at)).collect()
 }
 
 fn parsed(text: &str) -> Result<Address, OpError> {

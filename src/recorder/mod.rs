@@ -8,6 +8,7 @@
 //! A store that does not open takes history away, and nothing else: this module then goes on folding for those who
 //! watch, and tries again to open it.
 
+mod erased;
 #[cfg(test)]
 mod faults;
 mod fold;

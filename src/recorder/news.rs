@@ -4,7 +4,7 @@ use super::known::Known;
 use crate::clock;
 use crate::event::payload::{Email, Told, email_event_id, email_payload};
 use crate::mail::QueueId;
-use crate::settings::{About, Settings, Snapshot};
+use crate::settings::{About, Progress, Settings, Snapshot};
 use crate::spool::Cursor;
 use crate::store::{Begun, NewDelivery, Order, Write, delivery_writes};
 use std::sync::Arc;
@@ -25,15 +25,18 @@ pub(super) struct News {
     number: u32,
     /// The record that first told of what happened: where that stands decides whether it is news.
     pub happened: Cursor,
-    /// Where history ends.
+    /// Where history ends, as long as nothing was noted of how far webhooks were told.
     begun: Begun,
+    /// How far they were. What lies behind is news; of what lies before, that which still waited.
+    progress: Option<Arc<Progress>>,
     /// What the clock says.
     now: u64,
 }
 
 impl News {
     pub fn new(webhooks: &Webhooks, place: Cursor, begun: Begun) -> Self {
-        Self { settings: webhooks.settings.snapshot(), place, number: 0, happened: place, begun, now: clock::unix_ms() }
+        let (settings, progress) = (webhooks.settings.snapshot(), webhooks.settings.progress());
+        Self { settings, place, number: 0, happened: place, begun, progress, now: clock::unix_ms() }
     }
 
     /// Nobody wants to know anything.
@@ -52,7 +55,7 @@ impl News {
     ) {
         let head = &known.head;
         let Some(to) = head.envelope.recipients.get(usize::from(recipient)).map(|r| r.address.as_str()) else { return };
-        if self.is_idle() || self.begun.is_history(self.happened, at) {
+        if self.is_idle() || self.progress.is_none() && self.begun.is_history(self.happened, at) {
             return;
         }
         let about = About::Mail { from_domain: head.from_domain.as_deref(), accepted_at: head.accepted_at };
@@ -70,17 +73,21 @@ impl News {
                 };
                 (email_event_id(&id, recipient, told.name(), number), email_payload(&email, &told, at))
             });
+            // The number is the same whatever was told before, so that folding again makes the same rows.
+            self.number += 1;
+            if self.progress.as_ref().is_some_and(|progress| !progress.owes(webhook, self.place, &body.0)) {
+                continue;
+            }
             let new = NewDelivery {
                 webhook,
                 id: &body.0,
                 kind: told.name(),
                 created_at: at,
-                order: Order::new(self.place, self.number),
+                order: Order::new(self.place, self.number - 1),
                 email: Some(id),
                 recipient: Some(to),
                 payload: &body.1,
             };
-            self.number += 1;
             delivery_writes(&new, out);
         }
     }

@@ -4,6 +4,7 @@
 //! settled stays so. What an error interrupts leaves the fold half changed: whoever calls must go back to what is
 //! written.
 
+use super::erased::{hush, is_nobodys, without_erased};
 use super::fold::Fold;
 use super::known::Known;
 use super::news::News;
@@ -76,6 +77,7 @@ impl Fold<'_> {
                 None => Ok(()),
             };
         }
+        let head = without_erased(self.recorder.webhooks.settings.erasures(), head, at.place, again);
         let waiting = self.waiting.take(&id, &store, &mut self.writes)?;
         let queued =
             |_| RecipientRow { status: Status::Queued, reply: Box::default(), at: head.accepted_at, delay: None };
@@ -183,12 +185,13 @@ impl Fold<'_> {
         &mut self,
         at: At,
         id: QueueId,
-        outcomes: Vec<Outcome>,
+        mut outcomes: Vec<Outcome>,
         report: Option<&[u8]>,
         mut news: Option<&mut News>,
     ) -> Result<(), StoreError> {
         let Some(store) = self.store() else { return Ok(()) };
         let Some((known, row)) = self.messages.change(&id, &store, at.place, at.now)? else { return Ok(()) };
+        hush(&row.head, &mut outcomes);
         if let Some(report) = report
             && let Some(facts) = ReportFacts::from_kept(report)
         {
@@ -196,7 +199,9 @@ impl Fold<'_> {
                 let when = outcomes.first().map_or(known.head.accepted_at, |outcome| outcome.at);
                 self.sums.planned(known, &facts, when);
             }
-            row.report = Some(report.to_vec());
+            if !is_nobodys(&row.head) {
+                row.report = Some(report.to_vec());
+            }
         }
         self.told |= at.is_new && news.as_ref().is_some_and(|news| !news.is_idle());
         for outcome in outcomes {

@@ -165,8 +165,9 @@ pub async fn serve_until(
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
-    let opted_out = !settings.snapshot().opt_outs.is_empty();
-    let privacy = Arc::new(keys.keys.privacy_key(opted_out).map_err(StartError::Keys)?);
+    let hashed = !settings.snapshot().opt_outs.is_empty() || !settings.erasures().is_empty();
+    let privacy = Arc::new(keys.keys.privacy_key(hashed).map_err(StartError::Keys)?);
+    settings.erasures().hash_with(Arc::clone(&privacy));
     let settings = Arc::new(settings);
     let challenges = Challenges::default();
     let certificates = parts::host_certificates(&config, &keys)?;

@@ -225,6 +225,20 @@ pub fn delivery_attempts(
     rows.into_iter().map(|row| numbered(row).ok_or(StoreError::Malformed)).collect()
 }
 
+/// Ids of events that an endpoint is still to be told of: up to `limit`, in no order.
+pub fn open_deliveries(store: &Store, webhook: Uuid, limit: usize) -> Result<Vec<String>, StoreError> {
+    let lanes = place_key(b"wl", webhook, None);
+    let rows = store.scan(&lanes, &prefix_end(&lanes), limit, false)?;
+    let mut ids = Vec::with_capacity(rows.len());
+    for order in rows.iter().filter_map(|(key, _)| order_at_end(key)) {
+        let Some(first) = store.get(&chunk_key(webhook, order, 0))? else { continue };
+        if state(store, webhook, order)?.is_open() {
+            ids.push(postcard::take_from_bytes::<Head>(&first).map_err(|_| StoreError::Malformed)?.0.id);
+        }
+    }
+    Ok(ids)
+}
+
 /// The write by which a delivery is to be sent again, whatever became of it.
 pub fn replay_write(webhook: Uuid, order: Order) -> Write {
     Write::Put(place_key(b"wy", webhook, Some(order)), Vec::new())

@@ -96,25 +96,34 @@ pub fn message_deletes(id: &QueueId, row: &MessageRow, chunks: usize, out: &mut 
 
 /// The writes that take the addresses of some recipients out of a message of so many chunks.
 pub fn recipient_erased(id: &QueueId, mut row: MessageRow, chunks: usize, places: &[u16], out: &mut Vec<Write>) {
-    let Ok(nobody) = Address::parse(ERASED) else { return };
-    let head = Arc::make_mut(&mut row.head);
     for place in places {
-        let Some(recipient) = head.envelope.recipients.get_mut(usize::from(*place)) else { continue };
+        let Some(recipient) = row.head.envelope.recipients.get(usize::from(*place)) else { continue };
         out.push(Write::Delete(index_key(b'r', &recipient.address.as_str().to_lowercase(), id)));
-        *recipient = Recipient { address: nobody.clone(), orcpt: None, ..recipient.clone() };
         if let Some(state) = row.recipients.get_mut(usize::from(*place)) {
             // Smarthosts repeat the address in their words.
             state.reply = Box::default();
             state.delay.iter_mut().for_each(|delay| delay.reply = Box::default());
         }
     }
-    // What is left belongs to nobody then, and may name them: their address in a link, their name in the subject.
-    if row.head.envelope.recipients.iter().all(|recipient| recipient.address.as_str() == ERASED) {
+    if head_erased(Arc::make_mut(&mut row.head), places) {
         row.report = None;
-        let head = Arc::make_mut(&mut row.head);
-        (head.subject, head.tags) = (Box::default(), Vec::new());
     }
     message_writes(id, &row, chunks, out);
+}
+
+/// Takes these recipients' addresses out of a head. True where nobody is left: what else may name them, their name in
+/// the subject, is taken out then too.
+pub fn head_erased(head: &mut MessageHead, places: &[u16]) -> bool {
+    let Ok(nobody) = Address::parse(ERASED) else { return false };
+    for place in places {
+        let Some(recipient) = head.envelope.recipients.get_mut(usize::from(*place)) else { continue };
+        *recipient = Recipient { address: nobody.clone(), orcpt: None, ..recipient.clone() };
+    }
+    let all = head.envelope.recipients.iter().all(|recipient| recipient.address.as_str() == ERASED);
+    if all {
+        (head.subject, head.tags) = (Box::default(), Vec::new());
+    }
+    all
 }
 
 /// What stands where an address was.

@@ -21,17 +21,18 @@ pub use counts::{
 pub use deliveries::{
     Attempt, Busy, Delivery, DeliveryStatus, Due, MAX_RESPONSE, NewDelivery, Order, Settled, State, deliveries,
     delivery, delivery_attempts, delivery_order, delivery_writes, due_deliveries, erase_deliveries_of,
-    expired_deliveries, foreign_deliveries, forget_deliveries, repair_deliveries, replay_write, settled_writes,
+    expired_deliveries, foreign_deliveries, forget_deliveries, open_deliveries, repair_deliveries, replay_write,
+    settled_writes,
 };
 pub use hits::{
     Found, HitEntry, HitRef, MAX_ENTRIES, Seen, Tally, cut, cut_write, forget_seen, hits_between, latest_hits, seen,
     seen_by_all, seen_writes, stripped, stripped_write, time_writes, times_before, today, today_write,
 };
 pub use messages::{
-    Delay, ERASED, MessageRow, RecipientRow, failed_messages, is_known, latest_messages, message, message_deletes,
-    message_ids, message_writes, messages_with, recipient_erased,
+    Delay, ERASED, MessageRow, RecipientRow, failed_messages, head_erased, is_known, latest_messages, message,
+    message_deletes, message_ids, message_writes, messages_with, recipient_erased,
 };
-pub use told::{ToldDomain, told_domain_writes, told_domains};
+pub use told::{ToldDomain, forget_told_domain, told_domains};
 pub use waiting::{StoredWaiting, Waiting, WaitingPlace, waiting, waiting_deletes, waiting_writes};
 pub use within::{links_within, skips_within};
 

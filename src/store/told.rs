@@ -1,4 +1,4 @@
-//! Sender domains as webhooks were last told of them, so that a change is told once and no start tells anything.
+//! Sender domains as webhooks were last told of them, where an earlier version has left that: it is noted in the log now.
 //!
 //! Key: `D`, the domain's id (16), piece (2).
 
@@ -26,13 +26,9 @@ pub fn told_domains(store: &Store) -> Result<Vec<(Uuid, ToldDomain)>, StoreError
     Ok(told)
 }
 
-/// Notes what is told of a domain; `None`: that it is gone.
-pub fn told_domain_writes(id: Uuid, earlier: Option<&ToldDomain>, data: Option<&[u8]>, out: &mut Vec<Write>) {
-    let pieces = earlier.map_or(0, |told| told.pieces);
-    match data {
-        Some(data) => drop(chunks::put(&prefix(id), data, pieces, out)),
-        None => chunks::delete(&prefix(id), 0..pieces, out),
-    }
+/// The writes that forget it.
+pub fn forget_told_domain(id: Uuid, told: &ToldDomain, out: &mut Vec<Write>) {
+    chunks::delete(&prefix(id), 0..told.pieces, out);
 }
 
 fn prefix(id: Uuid) -> Vec<u8> {
@@ -45,24 +41,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_last_is_known() {
+    fn what_an_earlier_version_left_is_read_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (long, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
         let mut writes = Vec::new();
-        told_domain_writes(long, None, Some(&[b'x'; 5_000]), &mut writes);
-        told_domain_writes(other, None, Some(b"{}"), &mut writes);
+        chunks::put(&prefix(long), &[b'x'; 5_000], 0, &mut writes);
+        chunks::put(&prefix(other), b"{}", 0, &mut writes);
         commit_now(&store, std::mem::take(&mut writes)).unwrap();
         let told = told_domains(&store).unwrap();
         assert_eq!(
             told.iter().map(|(id, told)| (*id, told.data.len())).collect::<Vec<_>>(),
             [(long, 5_000), (other, 2)]
         );
-        told_domain_writes(long, Some(&told[0].1), None, &mut writes);
-        told_domain_writes(other, Some(&told[1].1), Some(b"[]"), &mut writes);
+        forget_told_domain(long, &told[0].1, &mut writes);
         commit_now(&store, writes).unwrap();
         let told = told_domains(&store).unwrap();
-        assert_eq!((told.len(), told[0].0, &told[0].1.data[..]), (1, other, &b"[]"[..]));
+        assert_eq!((told.len(), told[0].0, &told[0].1.data[..]), (1, other, &b"{}"[..]));
         assert_eq!(store.scan(b"D", b"E", 9, false).unwrap().len(), 1);
     }
 }

@@ -1,15 +1,15 @@
 //! `domain.created`, `domain.updated` and `domain.deleted`: told when a domain looks different from outside.
 //!
 //! Checks change a domain's settings again and again without anybody seeing a difference. So what counts is what was
-//! told last, which lies in the store and is written together with the deliveries that tell of the change.
+//! told last. That is noted in the log, behind the deliveries that tell of the change: a crash in between tells of it
+//! twice, and a store that is lost tells nothing anew.
 
 use crate::clock;
 use crate::event::payload;
 use crate::ops::{Ops, domain_list, domain_told};
-use crate::settings::About;
-use crate::store::{
-    NewDelivery, Order, Store, StoreError, ToldDomain, Write, delivery_writes, told_domain_writes, told_domains,
-};
+use crate::settings::{About, TOLD_DOMAIN};
+use crate::store::{NewDelivery, Order, Store, StoreError, Write, delivery_writes, forget_told_domain, told_domains};
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,12 +55,25 @@ pub async fn run(ops: Arc<Ops>, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// The key of the note that says since when there are notes.
+const SINCE: &str = "since";
+/// Notes that one record holds.
+const TOGETHER: usize = 100;
+
 /// Compares all domains with what was told of them.
 async fn tell(ops: &Ops, store: &Store, number: &mut u32) -> Result<(), StoreError> {
-    let mut told: BTreeMap<Uuid, ToldDomain> = told_domains(store)?.into_iter().collect();
     let (now, made_at, place) = (clock::unix_ms(), store.made_at()?, store.cursor()?);
+    let key = |id: &dyn std::fmt::Display| format!("{TOLD_DOMAIN}{id}").into_boxed_str();
+    let noted: BTreeMap<_, _> = ops.settings.notes(TOLD_DOMAIN).into_iter().collect();
+    let begun = noted.contains_key(&key(&SINCE));
+    let id_of = |key: &str| key.strip_prefix(TOLD_DOMAIN)?.parse::<Uuid>().ok();
+    let mut told: BTreeMap<Uuid, Bytes> =
+        noted.iter().filter_map(|(key, data)| Some((id_of(key)?, data.clone()))).collect();
+    // Earlier versions kept it in the store.
+    let stored = if begun { Vec::new() } else { told_domains(store)? };
+    told.extend(stored.iter().map(|(id, told)| (*id, Bytes::from(told.data.clone()))));
     let settings = ops.settings.snapshot();
-    let mut writes = Vec::new();
+    let (mut writes, mut notes) = (Vec::new(), Vec::new());
     let mut note = |id: Uuid, kind: Option<&'static str>, data: &Value, out: &mut Vec<Write>| {
         let Some(kind) = kind else { return };
         let (event, body) = (payload::domain_event_id(id, kind, now), payload::domain_payload(kind, data, now));
@@ -82,25 +95,37 @@ async fn tell(ops: &Ops, store: &Store, number: &mut u32) -> Result<(), StoreErr
     for view in domain_list(ops) {
         let Ok(id) = view.id.parse::<Uuid>() else { continue };
         let data = domain_told(&view);
-        let bytes = data.to_string().into_bytes();
-        let earlier = told.remove(&id);
-        let kind = match &earlier {
-            Some(earlier) if earlier.data == bytes => continue,
-            Some(_) => Some("domain.updated"),
-            // One that was there before this history was begun is no news; a clock that was ahead then says nothing of it.
-            None => (view.created_at >= made_at || made_at > now).then_some("domain.created"),
+        let bytes = Bytes::from(data.to_string());
+        let kind = match told.remove(&id) {
+            Some(earlier) if earlier == bytes && begun => continue,
+            Some(earlier) => (earlier != bytes).then_some("domain.updated"),
+            // One that was there before there was anything to compare with is no news; a clock that was ahead then says
+            // nothing of it.
+            None => (begun || view.created_at >= made_at || made_at > now).then_some("domain.created"),
         };
         note(id, kind, &data, &mut writes);
-        told_domain_writes(id, earlier.as_ref(), Some(&bytes), &mut writes);
+        notes.push((key(&id), Some(bytes)));
     }
     for (id, earlier) in told {
-        let data = serde_json::from_slice(&earlier.data).unwrap_or_default();
+        let data = serde_json::from_slice(&earlier).unwrap_or_default();
         note(id, Some("domain.deleted"), &data, &mut writes);
-        told_domain_writes(id, Some(&earlier), None, &mut writes);
+        notes.push((key(&id), None));
     }
     if !writes.is_empty() {
         store.commit(writes).await?;
         ops.webhooks.notify_one();
+    }
+    if !begun {
+        // Last of all, so that who is cut short begins again.
+        notes.push((key(&SINCE), Some(now.to_string().into())));
+    }
+    for some in notes.chunks(TOGETHER) {
+        ops.settings.note(some.to_vec()).await.map_err(|e| StoreError::Failed(e.to_string()))?;
+    }
+    let mut moved = Vec::new();
+    stored.iter().for_each(|(id, told)| forget_told_domain(*id, told, &mut moved));
+    if !moved.is_empty() {
+        store.commit(moved).await?;
     }
     Ok(())
 }

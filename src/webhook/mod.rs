@@ -12,11 +12,13 @@ mod domains;
 mod endpoint;
 mod notice;
 mod post;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 pub use domains::run as tell_of_domains;
 pub use post::Poster;
+use progress::Noting;
 
 use crate::intake::Intake;
 use crate::mail::Address;
@@ -67,7 +69,7 @@ pub async fn run(webhooks: Arc<Webhooks>, mut stop: watch::Receiver<bool>) {
     let (kick, kicked) = watch::channel(());
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut served: BTreeMap<Uuid, Id> = BTreeMap::new();
-    let mut cleaned = None;
+    let (mut cleaned, mut noting) = (None, Noting::default());
     while !*stop.borrow() {
         changes.borrow_and_update();
         let settings = webhooks.ops.settings.snapshot();
@@ -87,10 +89,14 @@ pub async fn run(webhooks: Arc<Webhooks>, mut stop: watch::Receiver<bool>) {
                 Err(e) => tracing::warn!("what endpoints that are gone were told cannot be forgotten: {e}"),
             }
         }
-        let pause = if cleaned.is_some() { Duration::from_secs(60) } else { PAUSE };
+        noting.turn(&webhooks, false).await;
+        let pause = if cleaned.is_some() { progress::EVERY } else { PAUSE };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
-            () = webhooks.ops.webhooks.notified() => kick.send_modify(|()| ()),
+            () = webhooks.ops.webhooks.notified() => {
+                noting.news = true;
+                kick.send_modify(|()| ());
+            }
             Some(ended) = tasks.join_next_with_id() => {
                 let id = match ended {
                     Ok((id, ())) => id,
@@ -108,6 +114,7 @@ pub async fn run(webhooks: Arc<Webhooks>, mut stop: watch::Receiver<bool>) {
         }
     }
     let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
+    noting.turn(&webhooks, true).await;
 }
 
 /// Forgets what endpoints were told that are no longer there. Asked anew for each: one may have just been made.

@@ -1,5 +1,5 @@
 //! `trackpost backup` and `trackpost restore`: configuration, keys, and the settings (domains, API keys, switches, the
-//! kill list, opt-outs).
+//! kill list, opt-outs, erasures).
 //!
 //! Not in a backup, on purpose: queued mail and history. An old copy of the queue, put back beside a smarthost that has
 //! taken mail since, would send that mail again.
@@ -9,10 +9,11 @@ mod restore;
 
 pub use restore::{Restore, restore};
 
-use super::{blocking, fail, load_alone};
+use super::{blocking, erasures, fail, load_alone};
 use crate::admin::{self, CallError, Request};
 use crate::clock;
 use crate::config::{Config, TrackingTls};
+use crate::settings::{erasure_elsewhere, erasure_of, is_of_this_log};
 use crate::spool::{Log, Options};
 use archive::Archive;
 use clap::Args;
@@ -93,8 +94,12 @@ fn settings(config: &Config) -> Result<BTreeMap<String, String>, String> {
     log.close();
     let mut settings = BTreeMap::new();
     for (key, value) in recovered.settings {
-        let text = String::from_utf8(value.to_vec()).map_err(|_| format!("the setting {key} cannot be read"))?;
-        settings.insert(key.into(), text);
+        if let Some((erased, erasure)) = erasure_of(&key, &value) {
+            settings.extend([erasure_elsewhere(erased, erasure.at)]);
+        } else if !is_of_this_log(&key) {
+            let text = String::from_utf8(value.to_vec()).map_err(|_| format!("the setting {key} cannot be read"))?;
+            settings.insert(key.into(), text);
+        }
     }
     Ok(settings)
 }

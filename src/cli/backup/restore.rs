@@ -5,8 +5,9 @@
 //! goes again, so the next one finds things as this one did.
 
 use super::archive::Archive;
-use super::{STANDARD, fail};
+use super::{STANDARD, erasures, fail};
 use crate::config::Config;
+use crate::privacy::Erased;
 use crate::spool::{Entry, Log, Options};
 use bytes::Bytes;
 use clap::Args;
@@ -24,6 +25,9 @@ pub struct Restore {
     /// A new data folder; the configuration file will name it instead of the one in the archive
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// A list of erasures that is newer than the archive, as `recipient erased` prints it
+    #[arg(long, value_name = "LIST")]
+    erasures: Option<PathBuf>,
 }
 
 /// What lies in a data folder that was used.
@@ -37,6 +41,12 @@ pub fn restore(file: &Path, options: &Restore) -> ExitCode {
         Ok((config, archive)) => {
             println!("{}: restored", file.display());
             println!("{}: {} keys, {} settings", config.data_dir.display(), archive.keys.len(), archive.settings.len());
+            if options.erasures.is_none() {
+                eprintln!(
+                    "recipients who were erased after this backup was made are not known here: a newer list (recipient \
+                     erased) is taken with --erasures LIST, or by recipient erased --add LIST before the start"
+                );
+            }
             ExitCode::SUCCESS
         }
         Err(why) => fail(&why),
@@ -47,6 +57,7 @@ fn restored(file: &Path, options: &Restore) -> Result<(Config, Archive), String>
     let from = &options.archive;
     let read = if from.as_os_str() == STANDARD { Archive::read_from(io::stdin().lock()) } else { Archive::read(from) };
     let archive = read.map_err(|e| format!("{}: {e}", from.display()))?;
+    let erased = options.erasures.as_deref().map(erasures::read).transpose()?.unwrap_or_default();
     let text = match &options.data_dir {
         Some(folder) => with_data_dir(&archive.config, folder)?,
         None => archive.config.clone(),
@@ -62,7 +73,7 @@ fn restored(file: &Path, options: &Restore) -> Result<(Config, Archive), String>
     let is_there = look_first(file, &text, &config.data_dir)?;
 
     let mut made = Made::default();
-    let done = put(&mut made, &archive, (!is_there).then_some((file, &text[..])), &config.data_dir);
+    let done = put(&mut made, (&archive, &erased), (!is_there).then_some((file, &text[..])), &config.data_dir);
     match done {
         Ok(()) => Ok((config, archive)),
         Err(why) => {
@@ -146,7 +157,12 @@ impl Made {
 }
 
 /// Makes keys and log, and the configuration file where it is not there.
-fn put(made: &mut Made, archive: &Archive, file: Option<(&Path, &[u8])>, data_dir: &Path) -> Result<(), String> {
+fn put(
+    made: &mut Made,
+    (archive, erased): (&Archive, &[(Erased, u64)]),
+    file: Option<(&Path, &[u8])>,
+    data_dir: &Path,
+) -> Result<(), String> {
     let missing: Vec<_> = data_dir.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
     for folder in missing.into_iter().rev() {
         new_folder(folder)?;
@@ -171,6 +187,7 @@ fn put(made: &mut Made, archive: &Archive, file: Option<(&Path, &[u8])>, data_di
             break;
         }
     }
+    let written = written.and_then(|()| erasures::write(&log, erased));
     log.close();
     written?;
     if let Some((file, text)) = file {
