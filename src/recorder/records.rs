@@ -72,7 +72,7 @@ impl Fold<'_> {
         };
         // Moved on by compaction, submitted twice under one id, or read once more: it is there from its first place.
         if self.messages.holds(&id) || is_known(&store, &id)? {
-            return match statuses.filter(|_| at.is_new) {
+            return match statuses {
                 Some(statuses) => self.catch_up(at, id, &store, statuses),
                 None => Ok(()),
             };
