@@ -13,7 +13,7 @@ fn ready_with_log_and_store_and_alive_without() {
     };
     until("the store to be open", || (ask(&relay, "/readyz").0 == 200).then_some(()));
     assert_eq!(ask(&relay, "/readyz").1, "ready\nlog: works\nstore: works\n");
-    assert_eq!(ask(&relay, "/healthz"), (200, "alive\nlog: works\ndelivery: works\n".to_owned()));
+    assert_eq!(ask(&relay, "/healthz"), (200, "alive\nlog: works\ndelivery: works\nrecorder: works\n".to_owned()));
     assert_eq!(ask(&relay, "/nothing").0, 404);
     assert_eq!(crate::common::request(relay.api(), "POST", "http://127.0.0.1/readyz", "x").status, 405);
     relay.stop();
