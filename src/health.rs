@@ -108,8 +108,22 @@ pub struct Watch {
     store: MaybeStore,
     queue: Arc<Queue>,
     marks: Mutex<Marks>,
-    /// What was found last by trying, and when. Held while it is found out: those who ask meanwhile get the same.
-    tried: tokio::sync::Mutex<Option<(Instant, Health)>>,
+    /// What was found last by trying. Held while it is found out: those who ask meanwhile get the same.
+    tried: tokio::sync::Mutex<Option<Tried>>,
+}
+
+struct Tried {
+    at: Instant,
+    /// What could be seen without trying; once that is another, the rest is too old.
+    seen: Seen,
+    found: Health,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    store_is_open: bool,
+    log_is_full: bool,
+    log_is_stuck: bool,
 }
 
 /// What was there when something moved last.
@@ -167,20 +181,28 @@ impl Watch {
         }
     }
 
-    /// Tries log and store, each for as long as `patience`; what was tried within the last second stands.
+    /// Tries log and store, each for as long as `patience`. What was tried within the last second stands, unless a look
+    /// shows that it cannot.
     pub async fn check(&self, patience: Duration) -> Health {
         let Ok(mut tried) = tokio::time::timeout(patience, self.tried.lock()).await else {
             // Whoever tries is more patient, and has found nothing yet.
             return Health { log: Part::Hangs, store: Part::Hangs };
         };
-        if let Some((at, health)) = &*tried
-            && at.elapsed() < FRESH
-        {
-            return health.clone();
+        let seen = self.seen();
+        if let Some(tried) = tried.as_ref().filter(|tried| tried.seen == seen && tried.at.elapsed() < FRESH) {
+            return tried.found.clone();
         }
-        let health = attempt(&self.log, &self.store, patience).await;
-        *tried = Some((Instant::now(), health.clone()));
-        health
+        let found = attempt(&self.log, &self.store, patience).await;
+        *tried = Some(Tried { at: Instant::now(), seen, found: found.clone() });
+        found
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            store_is_open: self.store.load().is_some(),
+            log_is_full: self.log.is_full(),
+            log_is_stuck: self.log.stuck_for().is_some(),
+        }
     }
 }
 
@@ -213,6 +235,7 @@ mod tests {
     use crate::mail::{Address, Body, Envelope, QueueId, Recipient, Role};
     use crate::retry::Schedule;
     use crate::spool::{MessageHead, Options};
+    use crate::store::Store;
 
     fn watch(dir: &std::path::Path) -> Watch {
         let (log, _) = Log::open(Options { min_free: 0, ..Options::new(dir) }).unwrap();
@@ -309,10 +332,17 @@ mod tests {
         let found = asking.join_all().await;
         assert!(found.iter().all(|health| health.log == Part::Works));
         assert!(watch.log.stats().syncs - before <= 3, "{} syncs", watch.log.stats().syncs - before);
-        // Later it is looked at anew.
-        let mut tried = watch.tried.lock().await;
-        *tried = tried.take().map(|(at, health)| (at - FRESH, health));
-        drop(tried);
+        // A store that opens or shuts meanwhile is seen at once.
+        let closed = Part::Fails("it is not open".to_owned());
+        assert_eq!(watch.check(Duration::from_secs(5)).await.store, closed);
+        watch.store.store(Some(Arc::new(Store::open(dir.path()).unwrap())));
+        assert_eq!(watch.check(Duration::from_secs(5)).await.store, Part::Works);
+        watch.store.store(None);
+        assert_eq!(watch.check(Duration::from_secs(5)).await.store, closed);
+        // Later all is looked at anew.
+        if let Some(tried) = watch.tried.lock().await.as_mut() {
+            tried.at -= FRESH;
+        }
         watch.log.close();
         assert_eq!(watch.check(Duration::from_secs(5)).await.log, Part::Fails(AppendError::Closed.to_string()));
     }
