@@ -161,10 +161,12 @@ pub async fn serve_until(
     let keys = TokenRing::open(&config.data_dir).map_err(StartError::Keys)?;
     let (settings, unreadable) = Settings::new(log.clone(), &recovered.settings);
     // What is not known for certain to be nobody's stays.
-    let all_known = unreadable.is_empty() && recovered.bad_records == 0 && !recovered.settings.is_empty();
+    let knows_any = !settings.snapshot().domains.is_empty() || !settings.snapshot().removed.is_empty();
+    let all_known = unreadable.is_empty() && recovered.bad_records == 0 && knows_any;
     for key in unreadable {
         tracing::error!("the setting {key} cannot be read and is left out");
     }
+    settings.note_beginning(recovered.records);
     let hashed = !settings.snapshot().opt_outs.is_empty() || !settings.erasures().is_empty();
     let privacy = Arc::new(keys.keys.privacy_key(hashed).map_err(StartError::Keys)?);
     settings.erasures().hash_with(Arc::clone(&privacy));

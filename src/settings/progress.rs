@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub const PROGRESS: &str = "webhook-progress";
 
 /// How far webhooks were told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The last record of the log whose events were told, or are named here.
     pub mark: Cursor,
@@ -41,6 +41,15 @@ impl Settings {
     /// What was noted last; `None` before the first note.
     pub fn progress(&self) -> Option<Arc<Progress>> {
         self.held.beside.progress.load_full()
+    }
+
+    /// Where the log begins, everything that comes is owed, also what comes before the view is made.
+    pub fn note_beginning(&self, records: u64) {
+        if records == 0
+            && let Err(e) = self.note_progress(Progress::default())
+        {
+            tracing::warn!("that webhooks have been told nothing yet cannot be noted: {e}");
+        }
     }
 
     /// Notes how far webhooks were told. Nobody waits for it.
