@@ -140,3 +140,6 @@ pub mod webhook;
 // The program.
 pub mod cli;
 pub mod server;
+
+#[cfg(test)]
+mod model;

@@ -134,17 +134,29 @@ pub(super) enum Op {
 
 /// Failures that a test has planned; none outside of tests.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     #[cfg(test)]
-    pub planned: std::sync::Arc<std::sync::Mutex<Vec<(Op, i32)>>>,
+    pub(super) planned: std::sync::Arc<std::sync::Mutex<Vec<(Op, i32)>>>,
     /// How long each sync takes, in milliseconds.
     #[cfg(test)]
-    pub slow: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    pub(super) slow: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    /// Everything fails.
+    #[cfg(test)]
+    broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Faults {
+    /// Has the disk fail from now on, or work again.
     #[cfg(test)]
-    pub fn at(&self, op: Op) -> io::Result<()> {
+    pub fn fail(&self, broken: bool) {
+        self.broken.store(broken, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(&self, op: Op) -> io::Result<()> {
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let mut planned = super::locked(&self.planned);
         match planned.iter().position(|(at, _)| *at == op) {
             Some(n) => Err(io::Error::from_raw_os_error(planned.remove(n).1)),
@@ -162,7 +174,7 @@ impl Faults {
     pub fn delay(&self) {}
 
     #[cfg(not(test))]
-    pub fn at(&self, _: Op) -> io::Result<()> {
+    pub(super) fn at(&self, _: Op) -> io::Result<()> {
         Ok(())
     }
 }

@@ -57,6 +57,8 @@ mod tests;
 mod walk;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use disk::Faults;
 pub use disk::disk_bytes;
 pub use error::{AppendError, BodyError, OpenError, ReadError};
 pub use queue::Durable;
@@ -280,7 +282,7 @@ impl Log {
         Self::open_with(options, disk::Faults::default())
     }
 
-    fn open_with(options: Options, faults: disk::Faults) -> Result<(Self, Recovered), OpenError> {
+    pub(crate) fn open_with(options: Options, faults: disk::Faults) -> Result<(Self, Recovered), OpenError> {
         let lock = disk::prepare(&options.dir)?;
         let (index, recovered) = recover::recover(&options.dir.join("log"))?;
         let shared = Arc::new(Shared::new(index, &recovered));
