@@ -7,7 +7,7 @@ mod common;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use common::{Transfer, id, key, newsletter, signer, tracking};
+use common::{ALL, id, key, newsletter, signer, tracking};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use http::Method;
 use std::collections::BTreeMap;
@@ -31,13 +31,12 @@ use trackpost::tls::Challenges;
 use trackpost::token::{HostSigner, Signer, Verifier, Width};
 use trackpost::track::{HostState, Hosts, Tracker, hits};
 
-const WAYS: [Transfer; 3] = [Transfer::SevenBit, Transfer::QuotedPrintable, Transfer::Base64];
 const HOST: &str = "links.example.com";
 const URL: &str = "https://www.example.org/offers/1?a=1&utm_source=letter";
 const NOW: u64 = 1_700_000_000_000;
 
 fn letter(way: usize) -> Vec<u8> {
-    newsletter(WAYS[way])
+    newsletter(ALL[way])
 }
 
 // Header facts, structure and the decoding of the HTML part.
@@ -170,6 +169,7 @@ fn folding((dir, log, runtime): (TempDir, Log, Runtime)) -> (TempDir, Log, Runti
         left_alone: Box::new(|_, _| false),
         webhooks: Webhooks { settings: Arc::new(settings), kick: Arc::default() },
         keeping: Arc::new(ArcSwap::from_pointee(Keeping { all: forever, traces: forever, size: u64::MAX })),
+        limits: recorder::Limits::default(),
         asked,
     };
     let (_, stopped) = watch::channel(true);

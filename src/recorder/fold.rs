@@ -246,7 +246,13 @@ impl<'a> Fold<'a> {
                     Some((place, _)) => drop(self.skipped.insert(place)),
                     None => self.drops_waiting = true,
                 }
-                let back = self.store().map_or(Ok(self.forget()), |store| self.go_back(&store));
+                let back = match self.store() {
+                    Some(store) => self.go_back(&store),
+                    None => {
+                        self.forget();
+                        Ok(())
+                    }
+                };
                 if let Err(e) = back {
                     return self.ended_well(Ok(Err(e)), None);
                 }

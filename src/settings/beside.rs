@@ -140,8 +140,8 @@ impl Settings {
     pub fn notes(&self, prefix: &str) -> Vec<(Box<str>, Bytes)> {
         let notes = self.held.beside.notes();
         let from = notes.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        let own = |(key, value): (&Box<str>, &Bytes)| (key.clone(), value.clone());
-        from.take_while(|(key, _)| key.starts_with(prefix)).map(own).collect()
+        let own = from.take_while(|(key, _)| key.starts_with(prefix));
+        own.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Writes notes, together or not at all; resolves when they are on disk.

@@ -46,8 +46,11 @@ pub(super) struct Footer {
     /// Settled here, and they lie in earlier segments too.
     gone: Vec<QueueId>,
     /// What is in force from here on; `None` was deleted.
-    settings: Vec<(Box<str>, Option<(Vec<u8>, Spot)>)>,
+    settings: Vec<Setting>,
 }
+
+/// A key with its value, and where the record lies that set it.
+type Setting = (Box<str>, Option<(Vec<u8>, Spot)>);
 
 /// Where a record lies in the segment.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

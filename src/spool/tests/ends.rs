@@ -6,6 +6,7 @@ use crate::spool::index::Index;
 use crate::spool::owners::Owner;
 use crate::spool::recover::recover;
 use crate::spool::segment::UNBEGUN;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 /// Numbers and files of the segments.
@@ -60,12 +61,15 @@ fn copy_of(dir: &Path) -> TempDir {
     copy
 }
 
-/// A log that has freed some of its segments, where asked.
+/// A log that has freed some of its segments, where asked. No id comes twice then: one that came again while the first
+/// was in the queue changed nothing, and once the first is freed a walk takes it for a message.
 fn filled(dir: &Path, batches: &[Vec<(u8, u64)>], compacted: bool) {
     let slack = if compacted { 0 } else { u64::MAX };
     let (log, _) = Log::open(Options { slack, ..options(dir) }).unwrap();
+    let mut accepted = BTreeSet::new();
     for batch in batches {
         let entries = batch.iter().map(|&(kind, n)| match kind {
+            0 | 1 if compacted && !accepted.insert(n) => Entry::Hits(vec![hit()]),
             0 | 1 => message(n, 2),
             2 => outcome(n, 0, Status::Deferred { attempts: 2, next: n, age: 3, told: false }),
             3 => outcome(n, 1, Status::Delivered),
