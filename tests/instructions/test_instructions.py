@@ -55,9 +55,7 @@ def read(text):
 def instructions(summary):
     for profile in summary["profiles"]:
         if profile["tool"] == "Callgrind":
-            metric = profile["summaries"]["total"]["summary"]["Callgrind"]["Ir"]["metrics"]
-            value = metric.get("Left", metric.get("Both", [None])[0] if "Both" in metric else None)
-            return int(value["Int"] if isinstance(value, dict) else value)
+            return profile["data"]["total"]["metrics"]["Ir"]["values"]["new"]
     raise KeyError("no profile by callgrind")
 
 
