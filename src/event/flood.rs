@@ -60,7 +60,8 @@ impl Floods {
     fn count(&mut self, hit: &Hit) -> u32 {
         if self.0.len() >= MAX_PLACES {
             self.0.retain(|_, counted| !counted.is_over(hit.at));
-            if self.0.len() >= MAX_PLACES {
+            // Little was over: looking through all of them again soon would cost more than counting anew.
+            if self.0.len() >= MAX_PLACES / 4 * 3 {
                 self.0.clear();
             }
         }

@@ -112,9 +112,17 @@ impl Place {
 
     /// What is in force and what a start would find, in words that can be compared.
     fn both(&self) -> (BTreeMap<String, Bytes>, BTreeMap<String, Bytes>) {
-        let snapshot = self.ops().settings.snapshot();
+        let since = std::time::Instant::now();
+        let snapshot = loop {
+            // A change may come into force between the two looks.
+            let snapshot = self.ops().settings.snapshot();
+            if self.ops().queue.is_held() == snapshot.queue_held {
+                break snapshot;
+            }
+            assert!(since.elapsed() < std::time::Duration::from_secs(10), "what is saved of a hold is not in force");
+            std::thread::yield_now();
+        };
         let mut memory = snapshot.records();
-        assert_eq!(self.ops().queue.is_held(), snapshot.queue_held);
         for waits in self.ops().queue.list(usize::MAX) {
             let in_flight = if waits.in_flight { "taken" } else { "waits" };
             memory.insert(format!("mail {}", waits.id), Bytes::from(in_flight));

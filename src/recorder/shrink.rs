@@ -27,7 +27,9 @@ impl Shrink {
         if self.full_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
             return false;
         }
-        let Some(size) = fold.store().and_then(|store| store.size().ok()).filter(|size| *size >= WORTH) else {
+        // Where others fill the disk, giving up history would not let mail in.
+        let worth = WORTH.max(fold.recorder.log.stats().missing_bytes);
+        let Some(size) = fold.store().and_then(|store| store.size().ok()).filter(|size| *size >= worth) else {
             return false;
         };
         self.full_since = None;

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Rights of the group and of others.
 const OTHERS: u32 = 0o077;
 /// What the server makes in the data folder, beside keys. `store.bad` is a store that was put aside.
-const OURS: [&str; 7] = ["log", "store", "store.bad", "store.ballast", "lock", "reserve", "admin.sock"];
+const OURS: [&str; 8] = ["log", "store", "store.bad", "store.gone", "store.ballast", "lock", "reserve", "admin.sock"];
 
 /// Has everything that this process makes from now on belong to its owner alone.
 pub fn owner_alone() {

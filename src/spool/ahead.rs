@@ -55,7 +55,9 @@ impl Ahead {
 fn make_all(shared: &Shared, dir: &Path, faults: &Faults, asked: &Receiver<u64>) {
     while let Ok(number) = asked.recv() {
         faults.delay();
-        let made = Unbegun::make(dir, number);
+        // A panic is one failure: who asks next gets a segment again.
+        let made = std::panic::catch_unwind(|| Unbegun::make(dir, number))
+            .unwrap_or_else(|_| Err(std::io::Error::other("making it panicked")));
         let Some(tail) = shared.tail.get() else { return };
         let next = match made {
             Ok(made) => Next::Made(made),

@@ -65,8 +65,12 @@ impl Writer {
     /// Where space is short, has the active segment followed by the next once little of it is live: only full ones can
     /// be freed.
     pub fn retire_settled(&mut self) {
-        let waste =
-            self.shared.index().segments.last_key_value().map_or(0, |(_, newest)| newest.end - newest.live_bytes);
+        let waste = self
+            .shared
+            .index()
+            .segments
+            .last_key_value()
+            .map_or(0, |(_, newest)| newest.end.saturating_sub(newest.live_bytes));
         if self.is_short() && waste > WASTE.min(self.options.segment_size / 4) {
             let shared = Arc::clone(&self.shared);
             locked(shared.tail.get().expect("the tail is there before the writer is")).roll(&shared);

@@ -82,6 +82,10 @@ fn sound(walk: &mut Walk<'_>, all: bool) -> io::Result<(Option<u64>, Vec<Piece>)
             if let Some(first) = firsts.lost(walk, offset, &header)? {
                 let (at, first) = (first.offset, first.header);
                 let sound = first.is_damaged() || walk.body_is_right(at, &first)?;
+                if all && !sound {
+                    // Nothing in this segment was ever synced, so nobody was told that it is accepted.
+                    continue;
+                }
                 let first = if sound { first } else { first.as_damaged() };
                 pieces.push(Piece { head_at: offset + (HEADER + second::PREFIX) as u64, ..Piece::new(at, first) });
             } else if walk.head(offset, &header)?.is_none() {

@@ -243,6 +243,8 @@ pub struct Stats {
     pub unread_bytes: u64,
     /// Free bytes on the file system when last looked at, a second ago at most.
     pub free_bytes: u64,
+    /// How many of them are missing before mail is taken.
+    pub missing_bytes: u64,
 }
 
 /// What could not be written when the log was closed.

@@ -15,11 +15,18 @@ pub(super) struct Stuck {
     failing: AtomicU64,
     /// Since when the oldest entry lies in the queue, or in the writer's hand.
     waiting: AtomicU64,
+    /// Since when the disk works on a sync. What is written meanwhile outlives the process, and not the machine.
+    syncing: AtomicU64,
 }
 
 impl Default for Stuck {
     fn default() -> Self {
-        Self { opened: Instant::now(), failing: AtomicU64::new(0), waiting: AtomicU64::new(0) }
+        Self {
+            opened: Instant::now(),
+            failing: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            syncing: AtomicU64::new(0),
+        }
     }
 }
 
@@ -42,15 +49,21 @@ impl Stuck {
         self.waiting.store(since.map_or(0, |since| self.stamp(since)), Ordering::Relaxed);
     }
 
-    /// How long it has been so: from the first failure, or where an entry waits for longer than [`PATIENCE`].
+    pub fn syncs(&self, since: Option<Instant>) {
+        self.syncing.store(since.map_or(0, |since| self.stamp(since)), Ordering::Relaxed);
+    }
+
+    /// How long it has been so: from the first failure, or where an entry, or a sync, waits for longer than
+    /// [`PATIENCE`].
     pub fn since(&self) -> Option<Duration> {
         let (failing, waiting) = (self.failing.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed));
-        if failing == 0 && waiting == 0 {
+        let syncing = self.syncing.load(Ordering::Relaxed);
+        if failing == 0 && waiting == 0 && syncing == 0 {
             return None;
         }
         let now = self.stamp(Instant::now());
         let age = |stamp: u64| (stamp != 0).then(|| Duration::from_millis(now.saturating_sub(stamp)));
-        age(failing).max(age(waiting).filter(|age| *age > PATIENCE))
+        age(failing).max(age(waiting).max(age(syncing)).filter(|age| *age > PATIENCE))
     }
 
     fn stamp(&self, at: Instant) -> u64 {

@@ -261,7 +261,9 @@ impl Writer {
         loop {
             let Some(pending) = self.tail().pending() else { break };
             let started = Instant::now();
+            self.shared.queue.stuck.syncs(Some(started));
             let result = pending.sync(&self.dir, &self.faults);
+            self.shared.queue.stuck.syncs(None);
             self.tail().synced(&self.shared, &pending, result, started.elapsed())?;
             if !pending.closes {
                 break;
@@ -320,7 +322,8 @@ impl Writer {
         self.see_to_wishes();
         let Ok(free) = disk::free_bytes(&self.dir) else { return };
         self.free = free;
-        self.shared.count(|stats| stats.free_bytes = free);
+        let missing = self.options.min_free.saturating_sub(free);
+        self.shared.count(|stats| (stats.free_bytes, stats.missing_bytes) = (free, missing));
         if !self.reserve.is_held() && free >= self.options.min_free.saturating_add(disk::RESERVE) {
             self.reserve.take();
         }

@@ -146,6 +146,11 @@ impl Store {
         let dir = data_dir.join("store");
         let ballast = data_dir.join("store.ballast");
         remove_unfinished(&dir);
+        // What a crash has left of a view that was removed.
+        let gone = data_dir.join("store.gone");
+        if gone.exists() {
+            fs::remove_dir_all(&gone).map_err(|e| StoreError::Failed(format!("{}: {e}", gone.display())))?;
+        }
         let db = match open_sled(&dir) {
             Ok(db) => db,
             Err(StoreError::Damaged(why)) => {

@@ -171,6 +171,29 @@ proptest! {
     }
 }
 
+/// Delivery asks for it: what goes out meanwhile would go out again after the machine has lost its power.
+#[test]
+fn outcomes_that_wait_for_a_sync_are_said_until_it_is_done() {
+    let dir = TempDir::new().unwrap();
+    let faults = Faults::default();
+    let (log, _) = Log::open_with(options(dir.path()), faults.clone()).unwrap();
+    log.append(message(1, 1)).wait().unwrap();
+    faults.slow.store(4_000, Ordering::Relaxed);
+    let durable = log.append(outcome(1, 0, Status::Deferred { attempts: 1, next: 9, age: 0, told: false }));
+    let started = Instant::now();
+    let until = |wanted: bool| {
+        while log.stuck_for().is_some() != wanted {
+            assert!(started.elapsed() < Duration::from_secs(30), "{:?}", log.stuck_for());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until(true);
+    assert!(log.stuck_for().is_some_and(|stuck| stuck > Duration::from_secs(1)));
+    faults.slow.store(0, Ordering::Relaxed);
+    durable.wait().unwrap();
+    until(false);
+}
+
 #[test]
 fn a_roll_on_a_slow_disk_keeps_nobody_waiting() {
     let dir = TempDir::new().unwrap();
