@@ -47,8 +47,11 @@ fn scanning(message: Vec<u8>) -> Vec<u8> {
     black_box(header_facts(black_box(&message)));
     let parts = scan::scan(black_box(&message)).expect("a sound message");
     let body = &message[parts[2].body.clone()];
-    let decoded = transfer::decode_quoted_printable(body).or_else(|_| transfer::decode_base64(body));
-    black_box(decoded.is_ok());
+    // No closures here: callgrind would take one that is not inlined for the end of what is counted.
+    match transfer::decode_quoted_printable(body) {
+        Ok(decoded) => drop(black_box(decoded)),
+        Err(_) => drop(black_box(transfer::decode_base64(body))),
+    }
     message
 }
 
@@ -131,6 +134,8 @@ fn delivered(n: u64) -> Entry {
 fn a_log() -> (TempDir, Log, Vec<Entry>) {
     let dir = TempDir::new().expect("a folder");
     let (log, _) = Log::open(Options::new(dir.path())).expect("a log");
+    // On a full disk messages would be refused, and that costs little.
+    log.append(Entry::Hits(Vec::new())).wait().expect("there is room for messages");
     let body = Bytes::from(vec![b'x'; 20 << 10]);
     let entries = (0..64).flat_map(|n| [message(n, &body), delivered(n)]).collect();
     (dir, log, entries)
@@ -140,7 +145,10 @@ fn a_log() -> (TempDir, Log, Vec<Entry>) {
 #[library_benchmark]
 #[bench::messages_and_outcomes(args = (), setup = a_log)]
 fn appending((dir, log, entries): (TempDir, Log, Vec<Entry>)) -> (TempDir, Log) {
-    let waiting: Vec<_> = entries.into_iter().map(|entry| log.append(entry)).collect();
+    let mut waiting = Vec::with_capacity(entries.len());
+    for entry in entries {
+        waiting.push(log.append(entry));
+    }
     drop(black_box(waiting));
     (dir, log)
 }

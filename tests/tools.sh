@@ -75,3 +75,10 @@ node_packages() {
             { rm -f "$into/package-lock.json"; return 1; }
     fi
 }
+
+# Valgrind, and what runs benches/instructions.rs under it: of the very version that Cargo.toml names.
+instruction_counter() {
+    command -v valgrind >/dev/null || system_packages valgrind || return
+    gungraun-runner --version 2>/dev/null | grep -qwF 0.20.0 ||
+        cargo install --quiet --locked --root "$tools" gungraun-runner@0.20.0
+}
