@@ -34,8 +34,11 @@ class Place(Acme):
     def test_no_place_for_it_no_order(self):
         self.no_place(f"cert-{HOST}.pem")
 
-    def test_no_place_to_begin_it_no_order(self):
-        self.no_place(f"cert-{HOST}.new")
+    def test_a_file_is_begun_under_a_name_of_its_own(self):
+        server = self.begin()
+        (server.keys / f"cert-{HOST}.new").mkdir()
+        self.ready(server, self.ask(server))
+        self.assertTrue((server.keys / f"cert-{HOST}.pem").is_file())
 
     def test_one_that_cannot_be_written_is_used(self):
         server = self.begin()
