@@ -1,6 +1,6 @@
 //! The messages that wait for the smarthost: the log's unsettled messages, folded in memory, in the order in which
 //! they fall due. Intake puts messages in, delivery takes them out and says what became of each recipient, commands
-//! look.
+//! look. It is one file, since every change of the state goes through the one lock and the one way to move a message.
 //!
 //! Nothing here is durable and nothing needs to be: after a start the log gives it all back. Message bytes are kept
 //! only for messages just accepted, within [`HOT_BYTES`]; the others are read from the log again.

@@ -1,6 +1,8 @@
 //! Whatever happens in between, the store holds in the end what a plain fold of the log says: with hardly any room in
 //! memory, commits at any moment, a store that cannot be read or written for a while, crashes, a log that loses its
 //! oldest part to compaction, and a store that is deleted.
+//!
+//! One long file, since the steps, the world they happen in and the plain fold beside it read as one argument.
 
 use super::fold::Fold;
 use super::tests::{DELIVERED, FIREFOX, FOREVER, head, recorder, report};
