@@ -12,7 +12,7 @@ pub use dkim::{BadDkimKey, DkimKeys, DkimSigningKey, NewDkimKey};
 use crate::privacy::PrivacyKey;
 use crate::token::{Signer, TokenKey, Verifier};
 use arc_swap::ArcSwap;
-use file::{Existing, Stamp, Turn, private_stamp, read_private};
+use file::{Existing, Turn, private_stamp, read_private};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -348,6 +348,29 @@ mod tests {
         assert!(matches!(keys.privacy_key(false), Err(KeyError::Malformed(_))));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(keys.privacy_key(false), Err(KeyError::Exposed(..))));
+    }
+
+    #[test]
+    fn a_privacy_key_and_a_first_token_key_made_at_once_are_one() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let at_once = std::sync::Barrier::new(4);
+            let ada = crate::mail::Address::parse("ada@example.net").unwrap();
+            let make = || {
+                at_once.wait();
+                let ring = TokenRing::open(dir.path()).unwrap();
+                let hash = ring.keys.privacy_key(false).unwrap().opt_out(None, &ada);
+                (hash, ring.signer.load().probe("links.example.com", "nonce"))
+            };
+            let made: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let after = TokenRing::open(dir.path()).unwrap();
+            let kept = after.keys.privacy_key(true).unwrap().opt_out(None, &ada);
+            let kept = (kept, after.signer.load().probe("links.example.com", "nonce"));
+            assert!(made.iter().all(|own| *own == kept), "all work with what is on disk");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -44,6 +45,13 @@ pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
         Err(payload) => Poll::Ready(Err(Panic::of(&*payload))),
     })
     .await
+}
+
+/// Runs what takes long, or waits for the disk, where it keeps no other task waiting; on a runtime of one thread there is
+/// no such place.
+pub fn out_of_the_way<T>(work: impl FnOnce() -> T) -> T {
+    let threads = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if threads { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Counts a panic that nobody catches here, where this is dropped by one. The words are the panic hook's to log.

@@ -4,6 +4,7 @@ use super::client::{CaClient, heeding_retry_after};
 use crate::domain::OrderFailure;
 use crate::keys::Keys;
 use crate::mail::DomainName;
+use crate::supervise::out_of_the_way;
 use crate::tls::Challenges;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
@@ -137,7 +138,8 @@ impl AtCa {
                 let new = NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
                 let (account, credentials) = builder().create(&new, self.directory.clone(), None).await?;
                 let stored = Stored { directory: self.directory.clone(), credentials };
-                self.keys.write_new(&file, &serde_json::to_vec_pretty(&stored)?).map_err(of_file)?;
+                let stored = serde_json::to_vec_pretty(&stored)?;
+                out_of_the_way(|| self.keys.write_new(&file, &stored)).map_err(of_file)?;
                 tracing::info!(account = account.id(), "an account was made at the CA");
                 (account, file)
             }

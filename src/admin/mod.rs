@@ -241,7 +241,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::KeyCreate(new) => json!(ops::key_create(ops, new).await?),
         Request::KeyList => json!(ops::key_list(ops)),
         Request::KeyRevoke(id) => json!(ops::key_revoke(ops, &id).await?),
-        Request::KeyRotate => json!(ops::key_rotate(ops)?),
+        Request::KeyRotate => json!(ops::key_rotate(ops).await?),
         Request::QueueList { limit } => json!(ops::queue_list(ops, limit)?),
         Request::QueueShow(id) => {
             let id = queue_id(id)?;

@@ -52,6 +52,12 @@ impl Turn {
         Ok(())
     }
 
+    /// Has a file take the place of another one.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), KeyError> {
+        let renamed = fs::rename(from, to).and_then(|()| self.folder.sync_all());
+        renamed.map_err(|e| KeyError::Io(to.to_owned(), e))
+    }
+
     /// Takes away what a crash left half written.
     pub fn remove_unfinished(&self) -> Result<(), KeyError> {
         let failed = |e| KeyError::Io(self.dir.clone(), e);

@@ -9,6 +9,7 @@ use crate::domain::{DkimKey, DomainRule, Selector, SenderDomain, TxtFinding};
 use crate::keys::{DkimKeys, NewDkimKey};
 use crate::mail::DomainName;
 use crate::settings::{Change, Then};
+use crate::supervise::out_of_the_way;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -51,8 +52,9 @@ pub async fn dkim_forget(ops: &Ops, id: Uuid, selector: &str) -> Result<DomainVi
     let selector = Selector::parse(selector)?;
     let forgotten = ops.settings.change_then(|settings| {
         let mut domain = settings.domain(id).cloned().ok_or(OpError::NoSuchDomain)?;
+        let before = domain.clone();
         domain.dkim.forget(&selector)?;
-        let then = removal(ops, vec![(domain.name.clone(), selector)]);
+        let then = settling(ops, Some(&before), &domain);
         Ok::<_, OpError>((vec![Change::Domain(domain)], (), Some(then)))
     });
     forgotten.await?;
@@ -85,7 +87,7 @@ async fn add(
         }
         let mut domain = before.clone();
         place(ops, &mut domain, key, Some(selector), now)?;
-        let then = removal(ops, gone(before, &domain));
+        let then = settling(ops, Some(before), &domain);
         Ok::<_, OpError>((vec![Change::Domain(domain)], (), Some(then)))
     });
     added.await?;
@@ -100,7 +102,7 @@ pub(super) async fn generate() -> Result<NewDkimKey, OpError> {
 }
 
 /// Puts a key on disk and into the domain, in one turn of the settings: no look at DNS comes in between that would make
-/// the key with its selector the one that signs.
+/// the key with its selector the one that signs. [`settling`] is to follow once the domain is on disk.
 pub(super) fn place(
     ops: &Ops,
     domain: &mut SenderDomain,
@@ -110,33 +112,46 @@ pub(super) fn place(
 ) -> Result<(), OpError> {
     let selector = selector.unwrap_or_else(|| domain.dkim.next_selector());
     domain.dkim.add(&domain.name, selector.clone(), key.public.clone(), now)?;
-    ops.dkim.keep(&domain.name, &selector, key)?;
-    Ok(())
+    Ok(out_of_the_way(|| ops.dkim.keep(&domain.name, &selector, key))?)
 }
 
-/// Selectors that no key of the domain has any more.
-fn gone(before: &SenderDomain, after: &SenderDomain) -> Vec<(DomainName, Selector)> {
-    let stays = |selector: &Selector| after.dkim.keys().any(|key| key.selector == *selector);
-    let all = before.dkim.keys().map(|key| key.selector.clone()).filter(|selector| !stays(selector));
-    all.map(|selector| (before.name.clone(), selector)).collect()
+/// What has the keys of a domain lie as the settings have them: the newest in its place, and those that were dropped
+/// nowhere. Keys are placed and removed within turns of the settings alone, so none that is added later is taken for one
+/// of these.
+pub(super) fn settling(ops: &Ops, before: Option<&SenderDomain>, after: &SenderDomain) -> Then {
+    let of = |key: &DkimKey| (key.selector.clone(), key.public.clone());
+    let newest = after.dkim.newest().map(of);
+    let stays = |key: &&DkimKey| after.dkim.keys().any(|it| it.selector == key.selector && it.public == key.public);
+    let earlier = before.into_iter().flat_map(|before| before.dkim.keys());
+    let dropped: Vec<_> = earlier.filter(|key| !stays(key)).map(of).collect();
+    let (files, domain) = (Arc::clone(&ops.dkim), after.name.clone());
+    changed(move || {
+        if let Some((selector, public)) = newest
+            && let Err(e) = files.settle(&domain, &selector, &public)
+        {
+            tracing::warn!(%domain, "a DKIM key stays where it was made: {e}");
+        }
+        remove(&files, &domain, dropped);
+    })
 }
 
 /// What takes all keys of a domain from the disk once it is removed.
 pub(super) fn removal_of_all(ops: &Ops, domain: &SenderDomain) -> Then {
-    removal(ops, domain.dkim.keys().map(|key| (domain.name.clone(), key.selector.clone())).collect())
+    let all = domain.dkim.keys().map(|key| (key.selector.clone(), key.public.clone())).collect();
+    let (files, domain) = (Arc::clone(&ops.dkim), domain.name.clone());
+    changed(move || remove(&files, &domain, all))
 }
 
-/// What takes keys from the disk. Keys are placed and removed within turns of the settings alone, so none that is added
-/// later is taken for one of these.
-fn removal(ops: &Ops, keys: Vec<(DomainName, Selector)>) -> Then {
-    let files: Arc<DkimKeys> = Arc::clone(&ops.dkim);
-    Box::new(move || {
-        for (domain, selector) in keys {
-            if let Err(e) = files.remove(&domain, &selector) {
-                tracing::warn!(%domain, "a DKIM key that is no longer needed stays on disk: {e}");
-            }
+fn changed(files: impl FnOnce() + Send + 'static) -> Then {
+    Box::new(|| out_of_the_way(files))
+}
+
+fn remove(files: &DkimKeys, domain: &DomainName, keys: Vec<(Selector, String)>) {
+    for (selector, public) in keys {
+        if let Err(e) = files.remove(domain, &selector, &public) {
+            tracing::warn!(%domain, "a DKIM key that is no longer needed stays on disk: {e}");
         }
-    })
+    }
 }
 
 /// Takes in what a look at the record of a key has brought, which was `looked_at` as it began at `began`.
@@ -153,5 +168,35 @@ pub async fn dkim_checked(
 impl fmt::Debug for DkimImport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DkimImport").field("selector", &self.selector).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::fixture::{Fixture, aside};
+    use crate::ops::{NewDomain, domain_add, domain_remove};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_gives_way_when_the_settings_are_on_disk_and_no_sooner() {
+        let fixture = Fixture::new();
+        let ops = &*fixture.ops;
+        let made = domain_add(ops, NewDomain { name: "example.com".to_owned(), ..NewDomain::default() }).await.unwrap();
+        let (id, selector) = (Uuid::parse_str(&made.id).unwrap(), Selector::parse("own").unwrap());
+        let key = async |new: &NewDkimKey| add(ops, id, new, Some(selector.clone()), true).await;
+        let name = DomainName::parse("example.com").unwrap();
+        let opens = |new: &NewDkimKey| ops.dkim.open(&name, &selector, &new.public).is_ok();
+        let all = [generate().await.unwrap(), generate().await.unwrap(), generate().await.unwrap()];
+        key(&all[0]).await.unwrap();
+        key(&all[1]).await.unwrap();
+        assert_eq!([0, 1].map(|n| opens(&all[n])), [false, true]);
+        // The settings go on naming the second key, whatever a restart finds.
+        aside(|| {
+            ops.log.close();
+        });
+        key(&all[2]).await.unwrap_err();
+        assert!(opens(&all[1]), "the file of the key that is in force was written over");
+        domain_remove(ops, id).await.unwrap_err();
+        assert!(opens(&all[1]));
     }
 }

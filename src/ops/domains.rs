@@ -70,7 +70,7 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
         return Err(OpError::DomainExists(name));
     }
     let key = if new.dkim { Some(dkim::generate().await?) } else { None };
-    let made = ops.settings.change(|settings| {
+    let made = ops.settings.change_then(|settings| {
         if settings.domains.contains_key(&name) {
             return Err(OpError::DomainExists(name));
         }
@@ -89,7 +89,8 @@ pub async fn domain_add(ops: &Ops, new: NewDomain) -> Result<DomainView, OpError
         if let Some(key) = &key {
             dkim::place(ops, &mut domain, key, None, now)?;
         }
-        Ok((vec![Change::Domain(domain)], ()))
+        let then = key.is_some().then(|| dkim::settling(ops, None, &domain));
+        Ok((vec![Change::Domain(domain)], (), then))
     });
     made.await?;
     drop(turn);
@@ -109,7 +110,7 @@ pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<
         domain.dkim.newest().is_some()
     };
     let key = if update.dkim == Some(true) && !has_key { Some(dkim::generate().await?) } else { None };
-    let changed = ops.settings.change(|settings| {
+    let changed = ops.settings.change_then(|settings| {
         let before = settings.domain(id).ok_or(OpError::NoSuchDomain)?;
         update.check(before)?;
         let mut domain = before.clone();
@@ -127,8 +128,9 @@ pub async fn domain_update(ops: &Ops, id: Uuid, update: DomainUpdate) -> Result<
             (Some(on), None) => domain.dkim.switch(on)?,
             (None, None) => {}
         }
+        let then = key.is_some().then(|| dkim::settling(ops, Some(before), &domain));
         let changes = if domain == *before { vec![] } else { vec![Change::Domain(domain)] };
-        Ok::<_, OpError>((changes, ()))
+        Ok::<_, OpError>((changes, (), then))
     });
     changed.await?;
     drop(turn);

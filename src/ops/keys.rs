@@ -99,9 +99,11 @@ pub async fn key_revoke(ops: &Ops, id: &str) -> Result<KeyView, OpError> {
     key_delete(ops, key).await
 }
 
-/// Adds a token key; links are signed with it from now on. Returns its number.
-pub fn key_rotate(ops: &Ops) -> Result<u8, OpError> {
-    ops.keys.rotate().map_err(OpError::Keys)
+/// Adds a token key; links are signed with it from now on. Returns its number. Done even where who asks goes away.
+pub async fn key_rotate(ops: &Ops) -> Result<u8, OpError> {
+    let keys = ops.keys.clone();
+    let rotated = tokio::task::spawn_blocking(move || keys.rotate()).await;
+    rotated.map_err(|e| OpError::Fault(e.to_string()))?.map_err(OpError::Keys)
 }
 
 fn view(key: &ApiKey) -> KeyView {

@@ -122,17 +122,22 @@ pub fn dashboard(config: &Config, listening: &[SocketAddr]) -> dashboard::Setup 
     }
 }
 
-/// Removes what a crash has left of the DKIM keys of domains that are gone. To be asked only where no setting was lost:
-/// a domain that could not be read still needs its keys.
-pub fn sweep_dkim(keys: &DkimKeys, settings: &Snapshot) {
+/// Mends what a crash has left of a change of DKIM keys, and removes those of domains that are gone. To be asked only
+/// where no setting was lost: a domain that could not be read still needs its keys.
+pub fn sweep_dkim(files: &DkimKeys, settings: &Snapshot) {
     let removed: BTreeSet<_> = settings.removed.values().map(|domain| &domain.name).collect();
-    match keys.sweep(|name| settings.domains.contains_key(name) || removed.contains(name)) {
-        Ok(files) => {
-            for file in files {
-                tracing::warn!(file = %file.display(), "a DKIM key was left of a domain that is gone, and is removed");
+    let unknown = files.sweep(|name| settings.domains.contains_key(name) || removed.contains(name));
+    let keys = settings.domains.values().flat_map(|domain| domain.dkim.keys().map(move |key| (&domain.name, key)));
+    let unused = files.settle_all(keys.map(|(name, key)| (name, &key.selector, &key.public[..])));
+    for (found, whose) in [(unknown, "of a domain that is gone"), (unused, "that no domain took")] {
+        match found {
+            Ok(files) => {
+                for file in files {
+                    tracing::warn!(file = %file.display(), "a DKIM key was left {whose}, and is removed");
+                }
             }
+            Err(e) => tracing::warn!("DKIM keys {whose} could not be looked for: {e}"),
         }
-        Err(e) => tracing::warn!("DKIM keys of domains that are gone could not be looked for: {e}"),
     }
 }
 

@@ -15,13 +15,13 @@ use crate::mime::header::{fields, unfold};
 use crate::mime::scan::header_block;
 use crate::queue::HOT_MESSAGE;
 use crate::rewrite::signing_domain;
+use crate::supervise::out_of_the_way;
 use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::{Canonicalization, Signature};
 use relaxed::{body_hash, push_field};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 /// What signs the mail of one domain.
@@ -102,7 +102,7 @@ pub(super) async fn sign(
     if !changed && !own.is_empty() {
         return Err(Unsigned::HasOne);
     }
-    let (signature, text) = out_of_the_way(message.len(), || {
+    let (signature, text) = apart(message.len(), || {
         let signature = unsigned(signer, &header, message, clock::unix_ms() / 1000);
         let mut text = header.relaxed(message);
         signature.write(&mut text, false);
@@ -125,12 +125,8 @@ pub(super) async fn sign(
 }
 
 /// Runs what takes long for a large message where it keeps no other task waiting.
-fn out_of_the_way<T>(octets: usize, work: impl FnOnce() -> T) -> T {
-    let threads = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    match octets > HOT_MESSAGE && threads {
-        true => tokio::task::block_in_place(work),
-        false => work(),
-    }
+fn apart<T>(octets: usize, work: impl FnOnce() -> T) -> T {
+    if octets > HOT_MESSAGE { out_of_the_way(work) } else { work() }
 }
 
 /// All but the signature itself.
