@@ -3,7 +3,8 @@
 //! What of it is live is written again at the end of the log: messages with their folded state, settings with their
 //! value. Once that is synced, the segment is removed and the folder synced before the next one may go. So an outcome
 //! always outlives the message that it settles, and no message comes back from the dead. A damaged segment is not
-//! removed but renamed to `.bad`, for the operator.
+//! removed but renamed to `.bad`, for the operator. One of which the disk gives something not now stays as it is, and is
+//! tried again: what it cannot be asked for is not known to be damaged.
 //!
 //! The work is done by the writer, a few MiB between two batches.
 
@@ -13,12 +14,11 @@ use super::queue::{Item, Want};
 use super::record::{Effect, Encoded, Seal};
 use super::tail::Tail;
 use super::writer::{TICK, Writer};
-use super::{AppendError, Cursor, Options, disk, fetch, locked, segment};
+use super::{AppendError, BodyError, Cursor, Options, disk, fetch, locked, segment};
 use crate::mail::{Outcome, QueueId};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long a disk may be full before what was not read is given up.
 const PATIENCE: Duration = TICK.saturating_mul(5);
+
+/// How long a segment that could not be read is left alone.
+const READ_AGAIN: Duration = TICK.saturating_mul(30);
 
 /// Bytes in the active segment that are not live, above which it is left where space is short.
 const WASTE: u64 = 4 * 1024 * 1024;
@@ -93,7 +96,7 @@ impl Writer {
         let Some(segment) = self.to_free() else { return };
         if let Err(error) = self.compact_segment(segment) {
             tracing::warn!(segment, %error, "the oldest segment of the log could not be freed yet");
-            self.compact_after = Instant::now() + TICK;
+            self.compact_after = self.compact_after.max(Instant::now() + TICK);
         }
     }
 
@@ -106,21 +109,28 @@ impl Writer {
         self.sync()
     }
 
-    /// Some of what is live in a segment, read from the disk.
-    pub fn copies(&self, segment: u64) -> Vec<Copy> {
+    /// Some of what is live in a segment, read from the disk. Fails where the disk does not give it.
+    pub fn copies(&mut self, segment: u64) -> Result<Vec<Copy>, AppendError> {
         let (sources, file, seal) = {
             let index = self.shared.index();
-            let Some(oldest) = index.segments.get(&segment) else { return Vec::new() };
+            let Some(oldest) = index.segments.get(&segment) else { return Ok(Vec::new()) };
             (sources(&index, oldest.live.iter()), oldest.file.clone(), oldest.seal)
         };
-        sources.into_iter().filter_map(|source| self.copy(source, &file, seal)).collect()
+        let copies = sources.into_iter().filter_map(|source| self.copy(source, &file, seal).transpose());
+        copies.collect::<Result<_, _>>().map_err(|error| {
+            self.compact_after = Instant::now() + READ_AGAIN;
+            AppendError::Failed(error.to_string())
+        })
     }
 
-    fn copy(&self, source: Source, file: &File, seal: Seal) -> Option<Copy> {
+    /// `None` for what is lost.
+    fn copy(&self, source: Source, file: &File, seal: Seal) -> Result<Option<Copy>, BodyError> {
         let Source { what, place } = source;
-        let mut body = vec![0; place.body_len as usize];
-        let read = file.read_exact_at(&mut body, place.body_offset());
-        let damaged = read.is_err() || crc32fast::hash(&body) != place.body_crc;
+        let (damaged, body) = match fetch::read(file, place.body_offset(), place.body_len as usize) {
+            Ok(body) => (crc32fast::hash(&body) != place.body_crc, body),
+            Err(BodyError::Damaged) => (true, vec![0; place.body_len as usize]),
+            Err(error) => return Err(error),
+        };
         if damaged && !place.is_damaged() {
             // The state must go on all the same. The copy keeps the CRC of what was accepted, and so stays damaged.
             tracing::error!(segment = place.segment, offset = place.offset, "a message in the log is damaged");
@@ -129,18 +139,19 @@ impl Writer {
         let effect = match what {
             What::Message { id, newest } => match fetch::head_at(file, seal, &place) {
                 Ok(head) => Effect::Message { id, head: Arc::new(head), newest: Some(newest) },
-                Err(error) => {
+                Err(BodyError::Damaged) => {
                     // Nobody could deliver it. The segment is kept for the operator.
-                    tracing::error!(queue_id = %id, %error, "a message is lost: its envelope cannot be read");
+                    tracing::error!(queue_id = %id, "a message is lost: its envelope is damaged, twice over");
                     self.shared.found_damage(place.segment);
                     self.shared.index().forget(&id);
-                    return None;
+                    return Ok(None);
                 }
+                Err(error) => return Err(error),
             },
             What::Settings(effect) => effect,
         };
         let body = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
-        Some(Copy { effect, body, body_crc: place.body_crc, damaged })
+        Ok(Some(Copy { effect, body, body_crc: place.body_crc, damaged }))
     }
 
     fn free(&mut self, segment: u64) -> io::Result<()> {

@@ -2,34 +2,33 @@
 
 use super::index::Place;
 use super::record::{Effect, Seal, kind};
+use super::walk::{ReadAt, read_full};
 use super::{BodyError, Log, MessageHead, second};
 use crate::mail::QueueId;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 impl Log {
     /// The bytes of an unsettled message. Reads the disk.
     pub fn body(&self, id: &QueueId) -> Result<Vec<u8>, BodyError> {
         let (file, _, place) = self.place(id)?;
-        let body = read(&file, place.body_offset(), place.body_len as usize)?;
+        let body = read(&*file, place.body_offset(), place.body_len as usize)?;
         if crc32fast::hash(&body) == place.body_crc { Ok(body) } else { Err(BodyError::Damaged) }
     }
 
     /// What is known of an unsettled message beside its bytes. Reads the disk.
     pub fn head(&self, id: &QueueId) -> Result<MessageHead, BodyError> {
         let (file, seal, place) = self.place(id)?;
-        head_at(&file, seal, &place)
+        head_at(&*file, seal, &place)
     }
 
     /// Both, in one read.
     pub fn message(&self, id: &QueueId) -> Result<(MessageHead, Vec<u8>), BodyError> {
         let (file, seal, place) = self.place(id)?;
-        let read = read(&file, place.head_offset(), place.head_len as usize + place.body_len as usize);
+        let read = read(&*file, place.head_offset(), place.head_len as usize + place.body_len as usize);
         let Ok(mut bytes) = read else { return Ok((self.head(id)?, self.body(id)?)) };
         let body = bytes.split_off(place.head_len as usize);
-        let head = head_of(&place, &bytes).or_else(|_| head_at(&file, seal, &place))?;
+        let head = head_of(&place, &bytes).or_else(|_| head_at(&*file, seal, &place))?;
         if crc32fast::hash(&body) == place.body_crc { Ok((head, body)) } else { Err(BodyError::Damaged) }
     }
 
@@ -42,21 +41,27 @@ impl Log {
     }
 }
 
-fn read(file: &File, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
+/// Bytes that are there once; `Damaged` where the file ends before.
+pub(super) fn read(source: &dyn ReadAt, offset: u64, len: usize) -> Result<Vec<u8>, BodyError> {
     let mut bytes = vec![0; len];
-    match file.read_exact_at(&mut bytes, offset) {
-        Ok(()) => Ok(bytes),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(BodyError::Damaged),
+    match read_full(source, &mut bytes, offset) {
+        Ok(read) if read == len => Ok(bytes),
+        Ok(_) => Err(BodyError::Damaged),
         Err(e) => Err(BodyError::Io(e.to_string())),
     }
 }
 
-/// The head at this place, or the second one where that is damaged.
-pub(super) fn head_at(file: &File, seal: Seal, place: &Place) -> Result<MessageHead, BodyError> {
-    let first = read(file, place.head_offset(), place.head_len as usize);
+/// The head at this place, or the second one where that is damaged. `Damaged` only where both were read: one that the
+/// disk did not give now may be right the next time.
+pub(super) fn head_at(source: &dyn ReadAt, seal: Seal, place: &Place) -> Result<MessageHead, BodyError> {
+    let first = read(source, place.head_offset(), place.head_len as usize);
     first.and_then(|bytes| head_of(place, &bytes)).or_else(|error| {
-        let second = if place.is_seconded() { second::head(file, seal, place.end(), place.head_len) } else { None };
-        second.ok_or(error).and_then(|bytes| head_of(place, &bytes))
+        if !place.is_seconded() {
+            return Err(error);
+        }
+        let second = second::head(source, seal, place.end(), place.head_len);
+        let second = second.map_err(|e| BodyError::Io(e.to_string()))?;
+        second.and_then(|bytes| head_of(place, &bytes).ok()).ok_or(error)
     })
 }
 

@@ -6,7 +6,7 @@
 //! ```
 
 use super::record::{HEADER, Header, SECONDED, Seal, kind};
-use super::walk::Walk;
+use super::walk::{ReadAt, Walk, read_full};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -65,15 +65,18 @@ pub(super) fn first_is_sound(file: &File, seal: Seal, first: &First<'_>) -> io::
 }
 
 /// The head of the first record at this offset, from the second one. `None` where there is none that is right.
-pub(super) fn head(file: &File, seal: Seal, first_end: u64, head_len: u32) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len(head_len)).ok()?];
-    file.read_exact_at(&mut bytes, first_end).ok()?;
-    let header = Header::decode(&bytes, seal, first_end).filter(|header| header.kind == kind::SECOND)?;
+pub(super) fn head(source: &dyn ReadAt, seal: Seal, first_end: u64, head_len: u32) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; (HEADER + PREFIX) + head_len as usize];
+    if read_full(source, &mut bytes, first_end)? < bytes.len() {
+        return Ok(None);
+    }
+    let header = Header::decode(&bytes, seal, first_end).filter(|header| header.kind == kind::SECOND);
+    let Some(header) = header else { return Ok(None) };
     let head = &bytes[HEADER..];
     if header.head_len as usize != head.len() || crc32fast::hash(head) != header.head_crc {
-        return None;
+        return Ok(None);
     }
-    First::of(first_end, &header, head).map(|first| first.head.to_vec())
+    Ok(First::of(first_end, &header, head).map(|first| first.head.to_vec()))
 }
 
 /// Tells, along a walk, which second records are needed.

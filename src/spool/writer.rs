@@ -224,10 +224,11 @@ impl Writer {
     /// held from when that state is put together until it is written; nothing is read from the disk meanwhile.
     pub fn write_copies(&mut self, segment: u64) -> Result<bool, AppendError> {
         let shared = Arc::clone(&self.shared);
+        // Also where none of it can be read, which is then no longer live.
+        let any = shared.index().segments.get(&segment).is_some_and(|segment| segment.live_bytes > 0);
+        // Failing here says nothing about what is written.
+        let copies = self.copies(segment)?;
         let written = (|| {
-            // Also where none of it can be read, which is then no longer live.
-            let any = shared.index().segments.get(&segment).is_some_and(|segment| segment.live_bytes > 0);
-            let copies = self.copies(segment);
             let mut tail = locked(shared.tail.get().expect("the tail is there before the writer is"));
             let items: Result<Vec<_>, _> = copies.into_iter().map(|copy| copy.into_item(&tail)).collect();
             let mut items = items?.into_iter().peekable();

@@ -1,10 +1,11 @@
 //! The log as a whole, on real files: what goes in comes out, through crashes, damage, full disks and compaction.
 //!
 //! One long file, since all of it plays on the same few helpers, which say what a log is given and what it must give back;
-//! beside it `ends` and `flips`.
+//! beside it `ends`, `flips` and `unread`.
 
 mod ends;
 mod flips;
+mod unread;
 
 use super::disk::{Faults, Op};
 use super::segment::{self, DATA, Start, VERSION};
