@@ -163,9 +163,20 @@ impl Outbound {
 }
 
 /// Delivers until `stop` says so, then finishes the transactions that are under way.
-pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
+pub async fn run(outbound: Arc<Outbound>, stop: watch::Receiver<bool>) {
     let _ = outbound.stopping.set(stop.clone());
-    let mut workers = JoinSet::new();
+    // They outlive a panic of who makes them, and the next turn takes them over: what is behind its final dot when a
+    // worker ends goes out twice.
+    let workers = tokio::sync::Mutex::default();
+    let begin = || async { make_workers(&outbound, &mut *workers.lock().await, stop.clone()).await };
+    supervise::run("delivery", begin, stop.clone()).await;
+    while let Some(ended) = workers.lock().await.join_next().await {
+        supervise::joined("delivery worker", ended);
+    }
+}
+
+/// Sees that there are as many workers as are needed, until `stop`.
+async fn make_workers(outbound: &Arc<Outbound>, workers: &mut JoinSet<()>, mut stop: watch::Receiver<bool>) {
     let mut allowed = FIRST_WORKERS;
     let mut stuck = false;
     // What was stranded before the start waits for nothing but the first probe.
@@ -209,7 +220,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                     (probe_pause, was_told) = (PROBE_FIRST, true);
                     tracing::info!("the smarthost answers again");
                     outbound.queue.smarthost_is_up();
-                    spawn(&mut workers, &outbound, &stop, Some(connection));
+                    spawn(workers, outbound, &stop, Some(connection));
                 }
                 Err(e) if e.kind == OpenErrorKind::Stopping => {}
                 Err(e) => {
@@ -217,7 +228,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
                     if !std::mem::replace(&mut was_told, true) {
                         tracing::warn!("the smarthost cannot be reached, mail waits: {e}");
                     }
-                    put_off_due(&outbound, &e.to_string()).await;
+                    put_off_due(outbound, &e.to_string()).await;
                     tracing::debug!(since = down.since, "the smarthost still cannot be reached: {e}");
                 }
             }
@@ -233,7 +244,7 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
         }
         let backlog = outbound.queue.backlog();
         if backlog > 0 && outbound.queue.idle() == 0 && workers.len() < allowed {
-            spawn(&mut workers, &outbound, &stop, None);
+            spawn(workers, outbound, &stop, None);
             pace.made += 1;
         }
         if backlog == 0 {
@@ -259,9 +270,6 @@ pub async fn run(outbound: Arc<Outbound>, mut stop: watch::Receiver<bool>) {
             Some(ended) = workers.join_next(), if !workers.is_empty() => supervise::joined("delivery worker", ended),
             _ = stop.changed() => {}
         }
-    }
-    while let Some(ended) = workers.join_next().await {
-        supervise::joined("delivery worker", ended);
     }
 }
 

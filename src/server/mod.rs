@@ -274,9 +274,7 @@ pub async fn serve_until(
     let style = parts::style(&config);
     let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, privacy, style);
     let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
-    let (delivered, stop) = (Arc::clone(&outbound), delivering.clone());
-    let begin = move || outbound::run(Arc::clone(&delivered), stop.clone());
-    let delivery = tokio::spawn(supervise::run("delivery", begin, delivering));
+    let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
     let mut fronts = JoinSet::new();
     let (hit_queue, hit_writer) = hits(crate::track::DEFAULT_PLACES);

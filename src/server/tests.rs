@@ -3,6 +3,7 @@
 use super::{Bound, serve_until};
 use crate::admin::{self, Request};
 use crate::config::Config;
+use crate::spool::{Log, Options};
 use crate::supervise::PLANNED;
 use serde_json::Value;
 use std::fs;
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+
+const WAITS: &str = "waits for the smarthost";
 
 /// A relay with a smarthost that takes everything.
 struct World {
@@ -24,6 +27,8 @@ struct World {
     data_dir: PathBuf,
     bound: Bound,
     taken: Arc<Mutex<Vec<String>>>,
+    /// Until it is open, the smarthost does not answer for what says [`WAITS`].
+    gate: watch::Sender<bool>,
     end: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -34,7 +39,8 @@ impl World {
         // Fails only where a test before has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = TempDir::new().unwrap();
-        let (smarthost, taken) = smarthost().await;
+        let (gate, opens) = watch::channel(false);
+        let (smarthost, taken) = smarthost(opens).await;
         let file = folder.path().join("trackpost.toml");
         let text = format!(
             "hostname = \"{hostname}\"\n[[smtp.listener]]\naddress = \"127.0.0.1:0\"\n[smarthost]\n\
@@ -52,7 +58,7 @@ impl World {
             assert_eq!(served.await.unwrap().entries, 0);
         });
         let bound = started.await.unwrap();
-        Self { _folder: folder, data_dir, bound, taken, end, server }
+        Self { _folder: folder, data_dir, bound, taken, gate, end, server }
     }
 
     async fn send(&self, subject: &str) -> String {
@@ -98,19 +104,19 @@ async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
-async fn smarthost() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+async fn smarthost(opens: watch::Receiver<bool>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, taken) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let kept = Arc::clone(&taken);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(take(stream, Arc::clone(&kept)));
+            tokio::spawn(take(stream, Arc::clone(&kept), opens.clone()));
         }
     });
     (address, taken)
 }
 
-async fn take(stream: TcpStream, taken: Arc<Mutex<Vec<String>>>) -> Option<()> {
+async fn take(stream: TcpStream, taken: Arc<Mutex<Vec<String>>>, mut opens: watch::Receiver<bool>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 mx.test\r\n").await.ok()?;
     loop {
@@ -127,7 +133,11 @@ async fn take(stream: TcpStream, taken: Arc<Mutex<Vec<String>>>) -> Option<()> {
                         return None;
                     }
                 }
+                let waits = text.contains(WAITS);
                 locked(&taken).push(text);
+                if waits {
+                    opens.wait_for(|open| *open).await.ok()?;
+                }
                 "250 2.0.0 Ok\r\n"
             }
             _ => "250 2.0.0 Ok\r\n",
@@ -209,4 +219,37 @@ async fn the_delivery_loop_and_the_recorder_begin_again_after_panics() {
     world.wait_for("and again").await;
     assert!(!id.is_empty());
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_when_the_delivery_loop_panics_is_not_sent_again() {
+    let world = World::start("workers.outlive.test", |_| ()).await;
+    let id = world.send(WAITS).await;
+    world.wait_for(WAITS).await;
+    plan("delivery", "workers.outlive.test", 1);
+    world.send("after the panic").await;
+    world.wait_for("after the panic").await;
+    assert_eq!(planned("delivery", "workers.outlive.test"), 0);
+    world.gate.send(true).unwrap();
+    until("it to be delivered", async || world.show(&id).await.to_string().contains("relayed").then_some(())).await;
+    let taken = Arc::clone(&world.taken);
+    world.stop().await;
+    assert_eq!(locked(&taken).iter().filter(|text| text.contains(WAITS)).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_what_was_under_way_when_the_delivery_loop_panicked() {
+    let world = World::start("panics.and.stops.test", |_| ()).await;
+    world.send(WAITS).await;
+    world.wait_for(WAITS).await;
+    plan("delivery", "panics.and.stops.test", 1_000);
+    world.send("never taken").await;
+    until("the panic", async || (planned("delivery", "panics.and.stops.test") < 1_000).then_some(())).await;
+    let World { _folder, data_dir, gate, end, server, .. } = world;
+    end.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.send(true).unwrap();
+    tokio::time::timeout(DEADLINE, server).await.unwrap().unwrap();
+    let (_, recovered) = Log::open(Options::new(data_dir)).unwrap();
+    assert_eq!(recovered.messages.len(), 1, "what was answered is on record");
 }
