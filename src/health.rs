@@ -5,6 +5,7 @@
 //! and neither is a store that does not open: mail goes on, and waits, without both. What hangs is one, and so is mail
 //! that is due and that nobody takes.
 
+use crate::clock;
 use crate::queue::Queue;
 use crate::spool::{AppendError, Cursor, Entry, Log};
 use crate::store::MaybeStore;
@@ -129,12 +130,16 @@ struct Seen {
 /// What was there when something moved last.
 struct Marks {
     delivery: (u64, Instant),
+    /// When something was taken last, or nothing could be.
+    taking: (u64, Instant),
     recorder: (Cursor, Instant),
 }
 
-/// With nothing under way, mail that is due is taken within milliseconds.
-const IDLE_PATIENCE: Duration = Duration::from_secs(60);
-/// What is under way may wait for a smarthost, whose time-outs are ten minutes each.
+/// While connections are free, mail that is due is taken within a second, however long the smarthost takes with other
+/// mail.
+const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+/// Where all connections are in use, or all that a domain may have, each may wait for a smarthost, whose time-outs are ten
+/// minutes each.
 const BUSY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// A commit of the store waits for the whole file system.
 const RECORDER_PATIENCE: Duration = Duration::from_secs(120);
@@ -144,7 +149,7 @@ const FRESH: Duration = Duration::from_secs(1);
 impl Watch {
     pub fn new(log: Log, store: MaybeStore, queue: Arc<Queue>) -> Self {
         let now = Instant::now();
-        let marks = Marks { delivery: (0, now), recorder: (Cursor::default(), now) };
+        let marks = Marks { delivery: (0, now), taking: (0, now), recorder: (Cursor::default(), now) };
         Self { log, store, queue, marks: Mutex::new(marks), tried: tokio::sync::Mutex::default() }
     }
 
@@ -155,26 +160,29 @@ impl Watch {
     }
 
     fn progress_at(&self, now: Instant) -> Progress {
-        let (pulse, reader) = (self.queue.pulse(), self.log.reader());
+        let (pulse, reader) = (self.queue.pulse(clock::steady_ms()), self.log.reader());
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let (held, unreachable, stuck) = (self.queue.is_held(), self.queue.unreachable(), self.log.stuck_for());
         let is_free = !held && unreachable.is_none() && stuck.is_none();
         if marks.delivery.0 != pulse.moves || pulse.ready == 0 || !is_free {
             marks.delivery = (pulse.moves, now);
         }
+        if marks.taking.0 != pulse.taken || !pulse.is_open || !is_free {
+            marks.taking = (pulse.taken, now);
+        }
         if marks.recorder.0 != reader.reads_from || reader.reads_from == reader.end {
             marks.recorder = (reader.reads_from, now);
         }
-        let (delivery, recorder) = (now - marks.delivery.1, now - marks.recorder.1);
+        let [delivery, taking, recorder] = [marks.delivery.1, marks.taking.1, marks.recorder.1].map(|at| now - at);
         drop(marks);
-        let patience = if pulse.under_way == 0 { IDLE_PATIENCE } else { BUSY_PATIENCE };
         Progress {
             log: stuck.map_or(Motion::Moves, Motion::Unwritten),
             delivery: match (stuck, unreachable) {
                 (Some(stuck), _) => Motion::Unwritten(stuck),
                 _ if held => Motion::Waits("the queue is held".to_owned()),
                 (None, Some(down)) => Motion::Waits(format!("the smarthost cannot be reached: {}", down.why)),
-                _ if delivery > patience => Motion::Stands(delivery),
+                _ if taking > OPEN_PATIENCE => Motion::Stands(taking),
+                _ if delivery > BUSY_PATIENCE => Motion::Stands(delivery),
                 _ => Motion::Moves,
             },
             recorder: if recorder > RECORDER_PATIENCE { Motion::Stands(recorder) } else { Motion::Moves },
@@ -244,11 +252,15 @@ mod tests {
     }
 
     fn put_one(queue: &Queue, n: u64) -> QueueId {
+        put_to(queue, n, "a@example.net")
+    }
+
+    fn put_to(queue: &Queue, n: u64, recipient: &str) -> QueueId {
         let id = QueueId::new(n, [7; 10]);
         let head = MessageHead {
             envelope: Envelope {
                 sender: None,
-                recipients: vec![Recipient::from(Address::parse("a@example.net").unwrap())],
+                recipients: vec![Recipient::from(Address::parse(recipient).unwrap())],
                 body: Body::SevenBit,
                 smtputf8: false,
                 ret: None,
@@ -296,6 +308,52 @@ mod tests {
         assert!(!after(3_720 + 31 * 60).is_well());
         watch.queue.smarthost_is_down("refused", 0);
         assert!(after(3_720 + 32 * 60).is_well());
+    }
+
+    #[tokio::test]
+    async fn mail_that_nobody_takes_is_seen_while_other_mail_is_under_way() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let watch = watch(dir.path());
+        let start = Instant::now();
+        let after = |secs: u64| watch.progress_at(start + Duration::from_secs(secs));
+        watch.queue.set_width(8);
+        let busy = put_one(&watch.queue, 1);
+        watch.queue.take(clock::steady_ms()).unwrap();
+        put_to(&watch.queue, 2, "b@elsewhere.test");
+        assert!(after(1).is_well());
+        assert!(after(50).is_well());
+        // What is under way makes progress, which helps nobody else.
+        watch.queue.note(&busy, &[]);
+        assert_eq!(after(71).delivery, Motion::Stands(Duration::from_secs(70)));
+        watch.queue.take(clock::steady_ms()).unwrap();
+        assert!(after(72).is_well());
+        // It is waited for anew, and nothing is to be taken but what comes then.
+        assert!(after(1_000).is_well());
+        put_to(&watch.queue, 3, "b@third.test");
+        assert!(after(1_001).is_well());
+        assert!(after(1_050).is_well());
+        assert!(!after(1_070).is_well());
+    }
+
+    #[tokio::test]
+    async fn a_slow_smarthost_is_no_stall_while_all_connections_are_in_use() {
+        let start = Instant::now();
+        // All that there are; and all that a slow domain may have.
+        for (width, slow, others) in [(2, 1, 1), (8, 2, 0)] {
+            let dir = tempfile::TempDir::new().unwrap();
+            let watch = watch(dir.path());
+            let after = |secs: u64| watch.progress_at(start + Duration::from_secs(secs));
+            watch.queue.set_width(width);
+            (1..=4).for_each(|n| _ = put_one(&watch.queue, n));
+            (0..others).for_each(|n| _ = put_to(&watch.queue, 10 + n, "b@elsewhere.test"));
+            // For a long time, so that its domain is slow.
+            (0..slow + others).for_each(|_| _ = watch.queue.take(1).unwrap());
+            assert!(watch.queue.pulse(clock::steady_ms()).ready > 0);
+            for minute in 0..=29 {
+                assert!(after(minute * 60).is_well(), "{width}: {minute}");
+            }
+            assert!(!after(32 * 60).is_well());
+        }
     }
 
     #[tokio::test]

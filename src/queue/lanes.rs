@@ -134,6 +134,13 @@ impl Lanes {
         None
     }
 
+    /// True when there is something to take, and room for it among the `width` that may be under way.
+    pub fn have_turn(&self, now: u64, width: usize, is_ready: impl Fn(&QueueId) -> bool) -> bool {
+        let mut turns = self.turns.iter().map(|id| &self.lanes[id.0 as usize]);
+        let may_begin = |lane: &Lane| lane.under_way.len() < lane.most(now, width) && lane.ready.iter().any(&is_ready);
+        self.under_way() < width && turns.any(may_begin)
+    }
+
     pub fn began(&mut self, id: LaneId, message: QueueId, now: u64) {
         self.lane(id).under_way.push((message, now));
     }

@@ -1,6 +1,6 @@
 //! Looking at the queue: nothing here changes it.
 
-use super::{Job, Listed, Queue, Stage};
+use super::{Job, Listed, Queue, Stage, State};
 use crate::mail::QueueId;
 use crate::spool::MessageHead;
 use std::sync::Arc;
@@ -22,15 +22,20 @@ pub struct Figures {
 pub struct Pulse {
     /// Messages that are due and that nobody has taken.
     pub ready: usize,
-    pub under_way: usize,
+    /// One of them could be taken now: connections are free, and its domain has not all that it may have.
+    pub is_open: bool,
+    /// How many were taken so far.
+    pub taken: u64,
     /// Grows with whatever delivery does.
     pub moves: u64,
 }
 
 impl Queue {
-    pub fn pulse(&self) -> Pulse {
+    pub fn pulse(&self, now: u64) -> Pulse {
         let state = self.state();
-        Pulse { ready: state.ready, under_way: state.lanes.under_way(), moves: state.moves }
+        let State { jobs, lanes, ready, taken, moves, width, .. } = &*state;
+        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage == Stage::Ready);
+        Pulse { ready: *ready, is_open: lanes.have_turn(now, *width, is_ready), taken: *taken, moves: *moves }
     }
 
     /// Up to `limit` messages, the oldest first.
