@@ -86,6 +86,11 @@ fn sound(walk: &mut Walk<'_>, all: bool) -> io::Result<(Option<u64>, Vec<Piece>)
                     // Nothing in this segment was ever synced, so nobody was told that it is accepted.
                     continue;
                 }
+                // Nothing here tells a body that a power cut tore before its sync was done from one that was accepted and
+                // has been damaged since: no later record says that this one was synced, which only means that none came.
+                // Pages of zeros are what a torn write leaves, and also what a disk leaves that lost what it had synced.
+                // So the message counts as damaged, and its sender is told: at worst of mail that was never accepted and
+                // that comes a second time, where to cut it would at worst lose accepted mail, with nobody told.
                 let first = if sound { first } else { first.as_damaged() };
                 pieces.push(Piece { head_at: offset + (HEADER + second::PREFIX) as u64, ..Piece::new(at, first) });
             } else if walk.head(offset, &header)?.is_none() {
