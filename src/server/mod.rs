@@ -34,7 +34,7 @@ use crate::outbound::{self, Outbound, Routes, TlsError};
 use crate::queue::Queue;
 use crate::recorder::{self, Recorder};
 use crate::settings::{Settings, Snapshot};
-use crate::spool::{Entry, Log, OpenError, Options, Unwritten};
+use crate::spool::{BodyError, Entry, Log, OpenError, Options, Unwritten};
 use crate::store::MaybeStore;
 use crate::supervise;
 use crate::tls::{CertificateError, Challenges, ServerTls};
@@ -175,6 +175,10 @@ pub async fn serve_until(
     let certificates = parts::host_certificates(&config, &keys)?;
     let head = |id: &QueueId| match log.head(id) {
         Ok(head) => Some(Arc::new(head)),
+        Err(error @ BodyError::Io(_)) => {
+            tracing::error!(queue_id = %id, %error, "a message waits for the next start: its envelope cannot be read now");
+            None
+        }
         Err(error) => {
             tracing::error!(queue_id = %id, %error, "a message is lost: its envelope cannot be read");
             None
