@@ -15,8 +15,8 @@ BINARY = pathlib.Path(os.environ.get("TRACKPOST_BIN", TOP / "target/debug/trackp
 
 
 class Case(unittest.TestCase):
-    def sink(self):
-        sink = Sink()
+    def sink(self, down=False):
+        sink = Sink(down=down)
         self.addCleanup(sink.gate.set)
         return sink
 
