@@ -197,6 +197,7 @@ impl Settings {
                 }
             }
         }
+        beside.drop_surplus(&log);
         let keys = std::mem::take(&mut snapshot.api_keys);
         snapshot.api_keys = keys.into_iter().map(|(id, key)| (id, key.resolved(&snapshot.domains))).collect();
         let (current, changed) = (ArcSwap::from_pointee(snapshot), tokio::sync::watch::Sender::new(0));

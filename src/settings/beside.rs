@@ -7,11 +7,11 @@ use super::Settings;
 use super::progress::{PROGRESS, Progress};
 use crate::mail::Address;
 use crate::privacy::{Erased, PrivacyKey};
-use crate::spool::{AppendError, Cursor, Entry};
+use crate::spool::{AppendError, Cursor, Entry, Log};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 /// An erasure: what was accepted before it is nobody's.
@@ -43,6 +43,8 @@ pub struct Erasures {
 #[derive(Default)]
 struct All {
     erased: HashMap<Erased, Erasure>,
+    /// The same, the oldest first.
+    by_age: BTreeSet<(u64, Erased)>,
     /// The last of them, by the place and by the time.
     last: (Cursor, u64),
     /// Some go by the time alone.
@@ -50,7 +52,9 @@ struct All {
 }
 
 /// Erasures that are held. The oldest give way: the log has long freed what they were about.
-const MAX_ERASURES: usize = 250_000;
+const MAX_ERASURES: usize = if cfg!(test) { 100 } else { 250_000 };
+/// Erasures that leave the log in one record.
+const TOGETHER: usize = 1_000;
 
 /// An erasure's key in the log, before its hash.
 const ERASED: &str = "erased/";
@@ -66,6 +70,8 @@ pub type Note = (Box<str>, Option<Bytes>);
 #[derive(Default)]
 pub(super) struct Beside {
     pub erasures: Arc<Erasures>,
+    /// One erasure at a time, so that none leaves the log that was asked for again meanwhile.
+    erasing: Arc<tokio::sync::Mutex<()>>,
     pub progress: ArcSwapOption<Progress>,
     notes: Mutex<BTreeMap<Box<str>, Bytes>>,
 }
@@ -111,6 +117,17 @@ impl Beside {
         Some(true)
     }
 
+    /// Lets go of the oldest erasures that are too many, here and in the log. What cannot be written now is so later, or
+    /// after the next start.
+    pub fn drop_surplus(&self, log: &Log) {
+        for some in self.erasures.cut().chunks(TOGETHER) {
+            let gone = some.iter().map(|erased| (format!("{ERASED}{erased}").into(), None)).collect();
+            if let Err(e) = log.append_soon(Entry::Settings(gone)) {
+                tracing::warn!("erasures that are too many stay in the log: {e}");
+            }
+        }
+    }
+
     fn notes(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Bytes>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,12 +142,15 @@ impl Settings {
     /// Has the history forget somebody, also one that is made anew. In force when the log has it on disk.
     pub async fn erase(&self, erased: Erased, erasure: Erasure) -> Result<(), AppendError> {
         let (key, value) = (format!("{ERASED}{erased}"), json(&erasure));
+        let turn = Arc::clone(&self.held.beside.erasing).lock_owned().await;
         let durable = self.log.append(Entry::Setting { key: key.into(), value: Some(value.into()) });
-        let held = Arc::clone(&self.held);
+        let (held, log) = (Arc::clone(&self.held), self.log.clone());
         // Who asks may go away: what is on disk is in force.
         let written = tokio::spawn(async move {
+            let _turn = turn;
             durable.await?;
             held.beside.erasures.insert(erased, erasure);
+            held.beside.drop_surplus(&log);
             Ok(())
         });
         written.await.unwrap_or(Err(AppendError::Closed))
@@ -198,9 +218,7 @@ impl Erasures {
 
     /// All of them with their times, the first first.
     pub fn list(&self) -> Vec<(Erased, u64)> {
-        let mut list: Vec<_> = self.read().erased.iter().map(|(erased, erasure)| (*erased, erasure.at)).collect();
-        list.sort_unstable_by_key(|(erased, at)| (*at, *erased));
-        list
+        self.read().by_age.iter().map(|(at, erased)| (*erased, *at)).collect()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, All> {
@@ -212,14 +230,23 @@ impl Erasures {
         all.last.0 = all.last.0.max(erasure.before.unwrap_or_default());
         all.last.1 = all.last.1.max(erasure.at);
         all.by_time |= erasure.before.is_none();
-        all.erased.insert(erased, erasure);
-        if all.erased.len() > MAX_ERASURES {
-            // A tenth at once, since looking for the oldest takes a walk through all.
-            let mut times: Vec<u64> = all.erased.values().map(|erasure| erasure.at).collect();
-            let (_, last, _) = times.select_nth_unstable(MAX_ERASURES / 10);
-            let last = *last;
-            all.erased.retain(|_, erasure| erasure.at > last);
+        if let Some(earlier) = all.erased.insert(erased, erasure) {
+            all.by_age.remove(&(earlier.at, erased));
         }
+        all.by_age.insert((erasure.at, erased));
+    }
+
+    /// Takes out as many as are too many, the oldest first, and of one time by their hashes.
+    fn cut(&self) -> Vec<Erased> {
+        let mut gone = Vec::new();
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        while all.erased.len() > MAX_ERASURES
+            && let Some((_, oldest)) = all.by_age.pop_first()
+        {
+            all.erased.remove(&oldest);
+            gone.push(oldest);
+        }
+        gone
     }
 }
 
@@ -238,7 +265,7 @@ impl Erasure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{Log, Options};
+    use crate::spool::Options;
 
     fn place(offset: u64) -> Cursor {
         Cursor { segment: 3, offset }
@@ -271,16 +298,39 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_oldest_erasures_give_way() {
-        let erasures = Erasures::default();
-        let hash = |n: u64| Erased::parse(&format!("{n:064x}")).unwrap();
-        for n in 0..=MAX_ERASURES as u64 {
-            erasures.insert(hash(n), Erasure { at: n, before: None });
-        }
-        let list = erasures.list();
-        assert!(list.len() < MAX_ERASURES && list.len() > MAX_ERASURES * 8 / 10, "{}", list.len());
-        assert_eq!(list.last(), Some(&(hash(MAX_ERASURES as u64), MAX_ERASURES as u64)));
+    #[tokio::test]
+    async fn the_oldest_erasures_give_way_and_leave_the_log() {
+        let hash = |n: usize| Erased::parse(&format!("{n:064x}")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
+        let in_log = |settings: &BTreeMap<Box<str>, Bytes>| {
+            let mut found: Vec<_> = settings.iter().filter_map(|(key, value)| erasure_of(key, value)).collect();
+            found.sort_unstable_by_key(|(erased, _)| *erased);
+            found.into_iter().map(|(erased, _)| erased).collect::<Vec<_>>()
+        };
+        let from = |first: usize| (first..MAX_ERASURES + first).map(hash).collect::<Vec<_>>();
+        // All of one time, as an import has them. Three are too many at the start, and go as it ends.
+        let (log, _) = open();
+        let all = (0..MAX_ERASURES + 3).map(|n| erasure_elsewhere(hash(n), 5));
+        log.append(Entry::Settings(all.map(|(key, value)| (key.into(), Some(value.into()))).collect())).await.unwrap();
+        log.close();
+        let (log, recovered) = open();
+        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+        assert_eq!(settings.erasures().list().into_iter().map(|(erased, _)| erased).collect::<Vec<_>>(), from(3));
+        log.close();
+        let (log, recovered) = open();
+        assert_eq!(in_log(&recovered.settings), from(3));
+        // One more, and one that was there already.
+        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+        let before = Some(place(9));
+        settings.erase(hash(MAX_ERASURES + 3), Erasure { at: 5, before }).await.unwrap();
+        settings.erase(hash(4), Erasure { at: 6, before }).await.unwrap();
+        assert_eq!(settings.erasures().list().last(), Some(&(hash(4), 6)));
+        settings.erase(hash(MAX_ERASURES + 4), Erasure { at: 7, before }).await.unwrap();
+        log.close();
+        let (_, recovered) = open();
+        let want: Vec<_> = [hash(4)].into_iter().chain((6..MAX_ERASURES + 5).map(hash)).collect();
+        assert_eq!(in_log(&recovered.settings), want);
     }
 
     #[tokio::test]
