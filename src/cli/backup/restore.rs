@@ -109,8 +109,8 @@ fn look_first(file: &Path, text: &[u8], data_dir: &Path) -> Result<bool, String>
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(format!("{}: {e}", file.display())),
     }
-    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) if !folder.is_dir() => Err(format!("{}: there is no such folder", folder.display())),
+    match folder_of(file) {
+        folder if !folder.is_dir() => Err(format!("{}: there is no such folder", folder.display())),
         _ => Ok(false),
     }
 }
@@ -167,6 +167,7 @@ fn put(
     for folder in missing.into_iter().rev() {
         new_folder(folder)?;
         made.folders.push(folder.to_owned());
+        sync(folder_of(folder))?;
     }
     let unfinished = data_dir.join(UNFINISHED);
     if unfinished.symlink_metadata().is_ok() {
@@ -178,6 +179,7 @@ fn put(
     for (name, bytes) in &archive.keys {
         write_new(&keys.join(name), bytes, 0o600)?;
     }
+    sync(&keys)?;
     let (log, _) = Log::open(Options::new(&unfinished)).map_err(|e| e.to_string())?;
     let mut written = Ok(());
     for (key, value) in &archive.settings {
@@ -193,6 +195,7 @@ fn put(
     if let Some((file, text)) = file {
         write_new(file, text, 0o640)?;
         made.file = Some(file.to_owned());
+        sync(folder_of(file))?;
     }
     for part in ["keys", "log"] {
         let place = data_dir.join(part);
@@ -206,6 +209,11 @@ fn put(
 
 fn new_folder(path: &Path) -> Result<(), String> {
     fs::DirBuilder::new().mode(0o700).create(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Where a file or folder lies, whose name may be of the working folder.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn sync(folder: &Path) -> Result<(), String> {
