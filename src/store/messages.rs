@@ -154,11 +154,12 @@ pub fn is_known(store: &Store, id: &QueueId) -> Result<bool, StoreError> {
     Ok(store.get(&chunks::key(&prefix(id), 0))?.is_some())
 }
 
+/// Rows that are read at once at least: a message with many recipients has dozens.
+const FEW_ROWS: usize = 16;
+
 /// The newest `limit` messages, the newest first.
 pub fn latest_messages(store: &Store, limit: usize) -> Result<Vec<QueueId>, StoreError> {
-    // Chunk 0 of each: with few rows of several chunks, a scan that is a little longer finds enough.
-    let rows = store.scan(b"m", &prefix_end(b"m"), limit.saturating_mul(4), true)?;
-    Ok(rows.iter().filter_map(first_chunk_id).take(limit).collect())
+    message_ids(store, None, None, None, limit, true)
 }
 
 /// Up to `limit` messages older than `after` and newer than `before`, the newest first, or from the oldest on; of one
@@ -187,7 +188,7 @@ pub fn message_ids(
     let (mut from, mut to) = (from, to);
     while ids.len() < limit && from < to {
         // Chunk 0 of each counts, so more is read until there are enough of these.
-        let rows = store.scan(&from, &to, limit, backwards)?;
+        let rows = store.scan(&from, &to, limit.max(FEW_ROWS), backwards)?;
         let Some((last, _)) = rows.last() else { break };
         match backwards {
             true => to.clone_from(last),
@@ -293,5 +294,19 @@ mod tests {
         assert_eq!(failed_messages(&store, 5).unwrap(), [id]);
         let by_recipient = store.scan(b"rperson0@example.net\0", b"rperson0@example.net\x01", 9, false).unwrap();
         assert_eq!(by_recipient.len(), 1);
+    }
+
+    #[test]
+    fn the_newest_is_found_however_many_rows_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (small, large) = (QueueId::new(1, [1; 10]), QueueId::new(2, [1; 10]));
+        let mut writes = Vec::new();
+        for (id, recipients) in [(small, 1), (large, 1_000)] {
+            message_writes(&id, &row(recipients, 0), 0, &mut writes);
+        }
+        commit_now(&store, writes).unwrap();
+        assert_eq!(latest_messages(&store, 1).unwrap(), [large]);
+        assert_eq!(latest_messages(&store, 3).unwrap(), [large, small]);
     }
 }
