@@ -1,6 +1,6 @@
 //! The last that history can do for mail: where the disk stays full although the log has nothing more to give, the view
-//! is made anew. sled uses its space again and gives none back, so forgetting rows would not help. What the log still
-//! holds is folded into the new one.
+//! is made anew, whether it opens or not. sled uses its space again and gives none back, so forgetting rows would not
+//! help. What the log still holds is folded into the new one. A view that was put aside as damaged goes before.
 
 use super::fold::Fold;
 use crate::store;
@@ -27,11 +27,24 @@ impl Shrink {
         if self.full_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
             return false;
         }
+        let dir = &fold.recorder.data_dir;
+        if let Some(size) = store::size_aside(dir).filter(|size| *size >= WORTH) {
+            self.full_since = None;
+            tracing::error!(size, "the disk is full and no mail is taken: the damaged store that was put aside goes");
+            let dir = dir.clone();
+            let removed = tokio::task::spawn_blocking(move || store::remove_aside(&dir)).await;
+            if let Ok(Err(e)) = removed {
+                tracing::error!("the store that was put aside cannot be removed: {e}");
+            }
+            return false;
+        }
         // Where others fill the disk, giving up history would not let mail in.
         let worth = WORTH.max(fold.recorder.log.stats().missing_bytes);
-        let Some(size) = fold.store().and_then(|store| store.size().ok()).filter(|size| *size >= worth) else {
-            return false;
+        let size = match fold.store() {
+            Some(store) => store.size().ok(),
+            None => store::size_unopened(dir),
         };
+        let Some(size) = size.filter(|size| *size >= worth) else { return false };
         self.full_since = None;
         tracing::error!(
             size,

@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -319,6 +320,30 @@ pub fn remove(data_dir: &Path) -> std::io::Result<()> {
     }
     fs::rename(&dir, &gone)?;
     fs::remove_dir_all(&gone)
+}
+
+/// Bytes of a view on disk that need not open; `None` where there is none.
+pub fn size_unopened(data_dir: &Path) -> Option<u64> {
+    folder_size(&data_dir.join("store"))
+}
+
+/// Bytes of a view that was put aside, where there is one.
+pub fn size_aside(data_dir: &Path) -> Option<u64> {
+    folder_size(&data_dir.join("store.bad"))
+}
+
+/// Removes a view that was put aside.
+pub fn remove_aside(data_dir: &Path) -> std::io::Result<()> {
+    fs::remove_dir_all(data_dir.join("store.bad"))
+}
+
+fn folder_size(dir: &Path) -> Option<u64> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    let sizes = entries.filter_map(|entry| match entry.file_type().ok()?.is_dir() {
+        true => folder_size(&entry.path()),
+        false => Some(entry.metadata().ok()?.blocks() * 512),
+    });
+    Some(sizes.sum())
 }
 
 /// Moves a folder that cannot be read out of the way. What the log still holds is read into the new one.
