@@ -126,6 +126,8 @@ impl<'a> Fold<'a> {
             }
         };
         self.go_back(&store)?;
+        // At once: on a full disk the log waits a few seconds for it before it frees what nobody may have read.
+        self.recorder.log.release(self.cursor);
         self.begun = begun;
         self.opening += 1;
         self.recorder.store.store(Some(store));

@@ -369,3 +369,24 @@ async fn outcomes_are_counted_however_many_recipients_wait_for_theirs() {
     let counts = all(&store, Scope::All);
     assert_eq!((counts.get(Counter::Sent), counts.get(Counter::Delivered)), (MESSAGES * 100, MESSAGES * 100));
 }
+
+#[tokio::test]
+async fn after_a_start_the_log_is_told_at_once_what_the_view_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
+    append(&log, Entry::Message { id: id(1), head: head(1, 1), body: vec!["hello".into()] }).await;
+    drop(folded(dir.path(), &log, FOREVER, nothing).await);
+    drop(log);
+    let (log, _) = Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
+    assert!(log.stats().unread_bytes > 0, "nobody has said anything");
+    let told = async |_: &mpsc::Sender<Forget>| {
+        for _ in 0..60 {
+            if log.stats().unread_bytes == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the log is not told for 3 s");
+    };
+    drop(folded(dir.path(), &log, FOREVER, told).await);
+}
