@@ -47,11 +47,11 @@ pub async fn send(ops: &Ops, intake: &Intake, to: &str, from: Option<&str>) -> R
     let id = accepted.map_err(|refusal| OpError::Refused(refusal.reply().to_string()))?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let waits = ops.queue.show(&id);
+        let waits = ops.queue.contains(&id);
         let shown = ops::queue_show(ops, &id);
         // Settled and in the history; or tried, and put off. While the history lags, the queue says nothing.
         let done = match &shown {
-            Ok(message) => message.recipients.iter().all(|r| r.attempts > 0 || waits.is_none() && r.status != "queued"),
+            Ok(message) => message.recipients.iter().all(|r| r.attempts > 0 || !waits && r.status != "queued"),
             // It may be about to open.
             Err(_) => false,
         };

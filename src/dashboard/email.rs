@@ -65,7 +65,7 @@ impl Head {
         let settings = dashboard.ops.settings.snapshot();
         let known = |name: &String| settings.domains.values().find(|domain| domain.name.as_str() == name);
         let domain = message.from_domain.as_ref().and_then(known).filter(|domain| signed.key.reaches(domain));
-        let queued = dashboard.ops.queue.show(id).is_some();
+        let queued = dashboard.ops.queue.contains(id);
         Self {
             id: id.to_string(),
             path: format!("{LIST}/{id}"),

@@ -89,10 +89,10 @@ pub async fn list(
         let (figures, page) = (looking.ops.queue.figures(), ops::queue_page(&looking.ops, after, PAGE));
         Ok((figures, page, ops::queue_failed(&looking.ops, FAILED)))
     };
-    // Without history nothing of this is on the disk, and nobody has to wait for it.
+    // Without history nobody waits for it to open.
     let (figures, (messages, is_more), failed) = match dashboard.ops.store.load().is_some() {
         true => ops::aside(&dashboard.ops, read).await?,
-        false => read()?,
+        false => ops::apart(read).await?,
     };
     let (failed, unread) = match failed {
         Ok(Some(failed)) => (failed, None),

@@ -49,13 +49,13 @@ pub async fn show(
     Asked(asked): Asked,
 ) -> Result<Response, Error> {
     let id = queue_id(&id)?;
-    let waiting = dashboard.ops.queue.show(&id).is_some();
+    let waiting = dashboard.ops.queue.contains(&id);
     let looking = Arc::clone(&dashboard);
     let read = move || ops::message_show(&looking.ops, &id);
-    // What waits is in memory, so it can be shown also where the history is not to be had.
+    // What waits can be shown also where the history is not to be had.
     let message = match dashboard.ops.store.load().is_some() || !waiting {
         true => ops::aside(&dashboard.ops, read).await?,
-        false => read()?,
+        false => ops::apart(read).await?,
     };
     let all = message.recipients.len();
     let number = asked.text("page").parse::<usize>().unwrap_or(1).clamp(1, all.div_ceil(PAGE).max(1));
@@ -99,7 +99,8 @@ pub async fn confirm(
     Named(id): Named<String>,
 ) -> Result<Response, Error> {
     let id = queue_id(&id)?;
-    let Some(message) = dashboard.ops.queue.show(&id) else {
+    let queue = Arc::clone(&dashboard.ops.queue);
+    let Some(message) = ops::apart(move || Ok(queue.show(&id))).await? else {
         return Ok(dashboard.not_done(&signed, LIST, GONE));
     };
     let open = message.recipients.iter().filter(|waiting| !waiting.status.is_settled()).count();

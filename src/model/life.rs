@@ -12,7 +12,7 @@ use crate::mail::{Address, Body, DomainName, Envelope, QueueId, Recipient};
 use crate::ops::{Ops, READERS, Terms};
 use crate::outbound::{self, Delivery, Outbound, Routes, Smarthost, Style, Timeouts, TlsMode};
 use crate::privacy::PrivacyKey;
-use crate::queue::Queue;
+use crate::queue::{Queue, heads_of};
 use crate::recorder::{self, Keeping, Limits as Cached, Recorder, Webhooks};
 use crate::retry::Schedule;
 use crate::rewrite::{Limits, OnSigned, Scheme};
@@ -57,12 +57,7 @@ impl Life {
         let settings = Arc::new(settings);
         let privacy = Arc::new(PrivacyKey::new(&[7; 32]));
         let schedule = Schedule { pauses: vec![Duration::from_millis(30)], max_age: Duration::from_secs(3_600) };
-        let queue = Arc::new(Queue::new(
-            recovered.messages,
-            |id| log.head(id).ok().map(Arc::new),
-            clock::steady_ms(),
-            &schedule,
-        ));
+        let queue = Arc::new(Queue::new(recovered.messages, heads_of(&log), clock::steady_ms(), &schedule));
         queue.hold(settings.snapshot().queue_held);
         let store = MaybeStore::default();
         let (stop_recorder, recording) = watch::channel(false);

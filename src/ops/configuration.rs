@@ -45,7 +45,7 @@ mod tests {
     use crate::keys::{DkimKeys, TokenRing};
     use crate::mail::DomainName;
     use crate::ops::{self, DomainUpdate, NewDomain, OpError, Ops, Terms};
-    use crate::queue::Queue;
+    use crate::queue::{Queue, heads_of};
     use crate::retry::Schedule;
     use crate::settings::Settings;
     use crate::spool::{Log, Options};
@@ -67,7 +67,7 @@ mod tests {
             keys,
             dkim: Arc::new(DkimKeys::new(dir)),
             dkim_turn: tokio::sync::Mutex::default(),
-            queue: Arc::new(Queue::new(recovered.messages, |id| log.head(id).ok().map(Arc::new), 0, &schedule)),
+            queue: Arc::new(Queue::new(recovered.messages, heads_of(&log), 0, &schedule)),
             log,
             store: crate::store::MaybeStore::default(),
             webhooks: Arc::default(),

@@ -40,13 +40,12 @@ pub fn email_list(
     let mut found: BTreeMap<QueueId, MessageView> = BTreeMap::new();
     // What was accepted a moment ago has no row yet.
     let span = Span { after: range.after, before: range.before, backwards };
-    let within = |id: &QueueId| span.holds(id);
-    for message in ops.queue.page(within, range.limit + 1, backwards, |head| may_see(head)) {
+    for message in ops.queue.page(span.bounds(), range.limit + 1, backwards, |head| may_see(head)) {
         found.insert(message.id, listed(&message));
     }
     // And what left a moment ago may have none yet either.
     for message in ops.queue.just_settled() {
-        if within(&message.id) && may_see(&message.head) {
+        if span.holds(&message.id) && may_see(&message.head) {
             found.entry(message.id).or_insert_with(|| listed(&message));
         }
     }
@@ -66,9 +65,8 @@ pub fn email_list(
             {
                 rows += 1;
                 // The queue knows best what is still in it; of what has left, the history knows more.
-                if ops.queue.show(&id).is_none() {
-                    found.insert(id, stored(&id, &row));
-                }
+                let waiting = ops.queue.show(&id).map(|message| listed(&message));
+                found.insert(id, waiting.unwrap_or_else(|| stored(&id, &row)));
             }
             looks += 1;
             if looks == LOOKS {

@@ -135,7 +135,7 @@ pub fn events_of_copies(
                 let state = waiting.recipients.get(usize::from(recipient));
                 events.extend(state.and_then(|state| {
                     let (status, reply, at) = (state.status, state.reply.clone(), state.at);
-                    Event::of_outcome(*id, address, &Outcome { recipient, status, reply, at })
+                    Event::of_outcome(*id, address, &Outcome { recipient, status, reply: (*reply).into(), at })
                 }));
             }
             (None, None) => {}

@@ -7,7 +7,7 @@ use crate::domain::{Demand, Expected, SenderDomain};
 use crate::keys::{DkimKeys, TokenRing};
 use crate::mail::{Address, DomainName, Outcome, QueueId, Status};
 use crate::privacy::PrivacyKey;
-use crate::queue::Queue;
+use crate::queue::{Queue, heads_of};
 use crate::retry::Schedule;
 use crate::settings::{ApiKey, Permission, Settings, Tie};
 use crate::spool::{Entry, Log, MessageHead, Options};
@@ -42,7 +42,7 @@ impl Fixture {
             keys: TokenRing::open(dir.path()).unwrap(),
             dkim: Arc::new(DkimKeys::new(dir.path())),
             dkim_turn: tokio::sync::Mutex::default(),
-            queue: Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule)),
+            queue: Arc::new(Queue::new(Vec::new(), heads_of(&log), clock::steady_ms(), &schedule)),
             log,
             store,
             webhooks: Arc::default(),

@@ -95,7 +95,7 @@ impl Place {
         ops.queue.set_width(4);
         ops.queue.take(now).unwrap();
         ops.queue.note(&mail, &outcomes);
-        ops.queue.finish(&mail, now);
+        ops.queue.finish(&mail, None, now);
         let intake = Intake {
             log: ops.log.clone(),
             queue: Arc::clone(&ops.queue),

@@ -22,6 +22,13 @@ pub async fn aside<T: Send + 'static>(
         tokio::time::sleep(PATIENCE / 100).await;
     }
     let _turn = ops.readers.acquire().await;
+    apart(work).await
+}
+
+/// Runs what reads the disk, but not the history, where it keeps nobody waiting.
+pub async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpError> + Send + 'static,
+) -> Result<T, OpError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(_) => Err(OpError::Fault("an unexpected error occurred".to_owned())),

@@ -10,6 +10,7 @@ use crate::spool::{AppendError, Entry, MessageHead};
 use crate::store::{self, MessageRow, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What `queue list` shows.
@@ -68,9 +69,10 @@ pub fn queue_list(ops: &Ops, limit: usize) -> Result<QueueView, OpError> {
 }
 
 /// Up to `limit` messages of the queue that came after the one of id `after`, the oldest first, and whether there are
-/// more. Looks at every id.
+/// more. Reads the disk.
 pub fn queue_page(ops: &Ops, after: Option<QueueId>, limit: usize) -> (Vec<MessageView>, bool) {
-    let found = ops.queue.page(|id| after.is_none_or(|after| *id > after), limit + 1, false, |_| true);
+    let found =
+        ops.queue.page((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded), limit + 1, false, |_| true);
     (found.iter().take(limit).map(listed).collect(), found.len() > limit)
 }
 
@@ -100,7 +102,7 @@ pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, O
         return Err(OpError::NothingToSearch);
     }
     let mut found: BTreeMap<QueueId, MessageView> = BTreeMap::new();
-    for message in ops.queue.search(text, limit) {
+    for message in ops.queue.search(text, limit, searched(ops)) {
         found.insert(message.id, listed(&message));
     }
     let mut ids = Vec::new();
@@ -113,10 +115,12 @@ pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, O
         Some(store) => {
             ids.extend(store::messages_with(&store, text, None, limit)?);
             for id in ids {
-                if ops.queue.show(&id).is_some() {
-                    continue;
+                // The queue knows best what is still in it.
+                if let Some(message) = ops.queue.show(&id) {
+                    found.insert(id, listed(&message));
+                } else if let Some((row, _)) = store::message(&store, &id)? {
+                    found.insert(id, stored(&id, &row));
                 }
-                found.extend(store::message(&store, &id)?.map(|(row, _)| (id, stored(&id, &row))));
             }
         }
         None if found.is_empty() => return Err(OpError::NoHistory),
@@ -125,10 +129,16 @@ pub fn search(ops: &Ops, text: &str, limit: usize) -> Result<Vec<MessageView>, O
     Ok(found.into_values().rev().take(limit).collect())
 }
 
+/// How many of the newest messages in the queue are looked through by their heads: those that the history may not have
+/// yet, or, while there is none, as many as are read in a moment.
+pub(super) fn searched(ops: &Ops) -> usize {
+    if ops.store.load().is_some() { 1_000 } else { 20_000 }
+}
+
 /// Makes one message, or all that wait, due now. How many there were.
 pub fn queue_retry(ops: &Ops, id: Option<&QueueId>) -> Result<usize, OpError> {
     if let Some(id) = id
-        && ops.queue.show(id).is_none()
+        && !ops.queue.contains(id)
     {
         return Err(OpError::NotQueued(*id));
     }
@@ -137,6 +147,9 @@ pub fn queue_retry(ops: &Ops, id: Option<&QueueId>) -> Result<usize, OpError> {
 
 /// Takes a message out of the queue; its sender is told nothing. How many recipients had still been waiting.
 pub async fn queue_remove(ops: &Ops, id: &QueueId) -> Result<usize, OpError> {
+    // It is shown for a while when it has left.
+    let (queue, of) = (Arc::clone(&ops.queue), *id);
+    let shown = tokio::task::spawn_blocking(move || queue.show(&of)).await.ok().flatten();
     let open = ops.queue.claim(id).map_err(|e| match e {
         ClaimError::Unknown => OpError::NotQueued(*id),
         ClaimError::InFlight => OpError::InFlight(*id),
@@ -154,7 +167,7 @@ pub async fn queue_remove(ops: &Ops, id: &QueueId) -> Result<usize, OpError> {
             queue.note(&id, &outcomes);
             tracing::info!(queue_id = %id, "removed by the operator");
         }
-        queue.finish(&id, clock::steady_ms());
+        queue.finish(&id, shown.as_ref().map(|shown| &shown.head), clock::steady_ms());
         written
     });
     removed.await.unwrap_or(Err(AppendError::Closed))?;

@@ -48,7 +48,7 @@ pub use events::{
     link_clicks,
 };
 pub use figures::{CONTRACT, Figure, OURS, Value, figure_count, figure_rate};
-pub use history::{READERS, aside, email_of, may_see};
+pub use history::{READERS, apart, aside, email_of, may_see};
 pub use keys::{KeyView, Made, NewKey, key_create, key_delete, key_list, key_rename, key_revoke, key_rotate};
 pub use kills::{KillView, kill_add, kill_delete, kill_list, kill_remove};
 pub use mail::{

@@ -4,7 +4,7 @@
 //! the newest back. One call looks at no more than [`LOOKS`], however few of them are found, and says where it stopped;
 //! who wants more goes on from there.
 
-use super::mail::{listed, stored};
+use super::mail::{listed, searched, stored};
 use super::walk::{Span, Walk};
 use super::{Email, MessageView, OpError, Ops, Range, emails};
 use crate::domain::SenderDomain;
@@ -14,6 +14,7 @@ use crate::settings::{ApiKey, Snapshot};
 use crate::spool::MessageHead;
 use crate::store::{self, MessageRow, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, RangeBounds};
 
 /// Messages of the history that one call looks at.
 pub const LOOKS: usize = 10_000;
@@ -150,10 +151,14 @@ fn recent(ops: &Ops, history: Option<&Store>, span: Span) -> Result<Vec<Listed>,
         Some(store) => store::message_ids(store, None, None, None, 1, true)?.first().copied(),
         None => None,
     };
-    let is_fresh = |id: &QueueId| newest.is_none_or(|newest| id.unix_ms() + FRESH_MS > newest.unix_ms());
-    let within = |id: &QueueId| is_fresh(id) && span.holds(id);
-    let mut recent = ops.queue.page(within, RECENT, span.backwards, |_| true);
-    recent.extend(ops.queue.just_settled().into_iter().filter(|message| within(&message.id)));
+    let first = newest.map(|newest| QueueId::new((newest.unix_ms() + 1).saturating_sub(FRESH_MS), [0; 10]));
+    let (from, to) = span.bounds();
+    let from = match first {
+        Some(first) if span.before.is_none_or(|before| before < first) => Bound::Included(first),
+        _ => from,
+    };
+    let mut recent = ops.queue.page((from, to), RECENT, span.backwards, |_| true);
+    recent.extend(ops.queue.just_settled().into_iter().filter(|message| (from, to).contains(&message.id)));
     Ok(recent)
 }
 
@@ -198,7 +203,7 @@ pub fn emails_with(
     let wanted = Wanted { domains, ..Wanted::default() };
     let span = Span { after, before: None, backwards: true };
     let named = text.parse::<QueueId>().ok();
-    let mut recent = ops.queue.search(text, RECENT);
+    let mut recent = ops.queue.search(text, RECENT, searched(ops));
     recent.extend(named.and_then(|id| ops.queue.show(&id).or_else(|| ops.queue.settled(&id))));
     let recent = recent.into_iter().filter(|message| span.holds(&message.id) && wanted.takes(&message.head));
     let mut found: BTreeMap<QueueId, MessageView> = recent.map(|message| (message.id, listed(&message))).collect();
@@ -218,7 +223,9 @@ pub fn emails_with(
                     && wanted.takes(&row.head)
                 {
                     rows += 1;
-                    found.entry(id).or_insert_with(|| stored(&id, &row));
+                    // The queue knows best what is still in it.
+                    let waiting = || ops.queue.show(&id).map(|message| listed(&message));
+                    found.entry(id).or_insert_with(|| waiting().unwrap_or_else(|| stored(&id, &row)));
                 }
             }
         }

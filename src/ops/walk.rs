@@ -5,6 +5,7 @@ use super::search::{Among, first_of};
 use crate::mail::QueueId;
 use crate::store::{self, Store, StoreError};
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 
 /// Messages that lie before `after` and behind `before`, from the newest on (`backwards`) or from the oldest.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,12 @@ pub(super) struct Span {
 impl Span {
     pub fn holds(&self, id: &QueueId) -> bool {
         self.after.is_none_or(|after| *id < after) && self.before.is_none_or(|before| *id > before)
+    }
+
+    /// From the oldest to the newest.
+    pub fn bounds(&self) -> (Bound<QueueId>, Bound<QueueId>) {
+        let end = |id: Option<QueueId>| id.map_or(Bound::Unbounded, Bound::Excluded);
+        (end(self.before), end(self.after))
     }
 
     /// The span behind this message.

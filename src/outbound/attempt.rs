@@ -1,18 +1,19 @@
 //! One attempt at one message: the plan, a copy per recipient, the transactions, the outcomes.
 
 use super::fit::{UNREADABLE, refusal_of};
+use super::held::Held;
 use super::letter::Letter;
 use super::outcomes::cut;
 use super::route::Route;
 use super::sign::{Signer, refusal};
-use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction};
+use super::{Broken, Connection, OpenErrorKind, Outbound, Phase, Transaction, head};
 use crate::clock;
 use crate::mail::{Outcome, QueueId, Recipient, Reply, Status};
 use crate::mime::header_needs_utf8;
-use crate::queue::{Attempt, Due, HOT_MESSAGE};
+use crate::queue::{Attempt, Due, HOT_MESSAGE, Hot};
 use crate::rewrite::{OffReason, Plan, Tracking, plan};
 use crate::spool::{BodyError, MessageHead};
-use crate::supervise::{self, Panic};
+use crate::supervise;
 use crate::token::HostSigner;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -46,13 +47,20 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
             Err(e) => return unreachable(outbound, job, e.to_string()).await,
         };
     }
-    let Attempt { id, head, due, hot } = job;
+    let Attempt { id, due, hot } = job;
+    let (head, body) = match hot {
+        Some(Hot { head, body }) => (head, Some(body)),
+        None => match head::stored(outbound, id, true).await {
+            Ok(found) => found,
+            Err(e) => return head::give_up(outbound, &id, &due, &e),
+        },
+    };
     // As it came, its copy, and that with a signature before it.
     let signs = outbound.routes.of(&head).dkim.is_some();
     let _room = outbound.room_for(head.size, if signs { 3 } else { 2 }).await;
     let mut run = Run::new(outbound, id, head);
-    let body = match &hot {
-        Some(hot) => Ok(hot.clone()),
+    let body = match body {
+        Some(body) => Ok(body),
         None => run.stored_body().await,
     };
     match body {
@@ -65,8 +73,7 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
             run.close(Some(&Bytes::new())).await;
         }
     }
-    drop(hot);
-    outbound.queue.finish(&run.id, clock::steady_ms());
+    outbound.queue.finish(&run.id, Some(&run.head), clock::steady_ms());
     match run.no_connection {
         Some(why) if run.stranded => Ended::Unreachable(why),
         _ => Ended::Done,
@@ -76,14 +83,20 @@ pub async fn attempt(outbound: &Outbound, job: Attempt, connection: &mut Option<
 /// Defers what was to be tried, so that its age and the reason are on record; it is due again as soon as the
 /// smarthost answers.
 async fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
-    let Attempt { id, head, due, hot } = job;
-    drop(hot);
+    let Attempt { id, due, hot } = job;
+    let head = match hot {
+        Some(hot) => hot.head,
+        None => match head::stored(outbound, id, false).await {
+            Ok((head, _)) => head,
+            Err(e) => return head::give_up(outbound, &id, &due, &e),
+        },
+    };
     let mut run = Run::new(outbound, id, head);
     run.stranded = true;
     run.no_connection = Some(why.clone());
     run.put_off_all(&due);
     run.close(None).await;
-    outbound.queue.finish(&id, clock::steady_ms());
+    outbound.queue.finish(&id, Some(&run.head), clock::steady_ms());
     Ended::Unreachable(why)
 }
 
@@ -102,63 +115,6 @@ pub async fn put_off_due(outbound: &Outbound, why: &str) {
             tokio::task::yield_now().await;
         }
     }
-}
-
-/// Gives a message back to the queue, however its attempt ends: nobody else would look after it.
-pub struct Held<'a> {
-    outbound: &'a Outbound,
-    id: Option<QueueId>,
-}
-
-impl<'a> Held<'a> {
-    pub fn new(outbound: &'a Outbound, id: QueueId) -> Self {
-        Self { outbound, id: Some(id) }
-    }
-
-    /// The attempt has given it back.
-    pub fn given_back(mut self) {
-        self.id = None;
-    }
-
-    /// The attempt panicked. What it decided stands; all others are deferred for that reason, with the usual pauses.
-    pub async fn release(mut self, panic: &Panic) {
-        panic.tell("delivery attempt");
-        let (outbound, Some(id)) = (self.outbound, self.id) else { return };
-        let Some((head, due)) = outbound.queue.undecided(&id, clock::steady_ms()) else { return };
-        tracing::error!(queue_id = %id, recipients = due.len(), "the attempt panicked, its message is deferred");
-        let settled = supervise::caught(async {
-            let mut run = Run::new(outbound, id, head);
-            run.no_connection = Some(INTERNAL_ERROR.to_owned());
-            run.put_off_all(&due);
-            run.close(None).await;
-        });
-        if let Err(panic) = settled.await {
-            panic.tell("delivery attempt");
-            outbound.queue.note(&id, &deferred(outbound, &due));
-        }
-        self.id = None;
-        outbound.queue.finish(&id, clock::steady_ms());
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.outbound.queue.finish(&id, clock::steady_ms());
-        }
-    }
-}
-
-/// In memory alone, and with no more than their next time.
-fn deferred(outbound: &Outbound, due: &[Due]) -> Vec<Outcome> {
-    let schedule = &outbound.delivery.load().schedule;
-    let later = due.iter().map(|due| {
-        let attempts = due.attempts.saturating_add(1);
-        let next = clock::steady_ms().saturating_add(schedule.pause(attempts));
-        let status = Status::Deferred { attempts, next, age: due.age, told: due.told };
-        Outcome { recipient: due.recipient, status, reply: INTERNAL_ERROR.into(), at: due.at }
-    });
-    later.collect()
 }
 
 /// What an attempt knows and has decided so far; what follows from it is in [`super::outcomes`].

@@ -12,6 +12,8 @@ mod body;
 mod command;
 mod connection;
 mod fit;
+mod head;
+mod held;
 mod letter;
 mod notices;
 mod open;
@@ -28,6 +30,7 @@ mod workers;
 mod dialogues;
 
 pub use connection::{Capabilities, Connection, Credentials, Phase, Smarthost, Timeouts};
+pub use head::{History, Known, tell_of_lost};
 pub use open::{OpenError, OpenErrorKind};
 pub use route::{Route, Routes, Style};
 pub use sign::{Signer, Unsigned};

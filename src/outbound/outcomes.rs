@@ -205,7 +205,7 @@ mod tests {
     use crate::mail::{Address, Body, Envelope, Notify, QueueId, Recipient};
     use crate::outbound::{Delivery, Outbound, Routes, Style};
     use crate::privacy::PrivacyKey;
-    use crate::queue::Queue;
+    use crate::queue::{Queue, heads_of};
     use crate::retry::Schedule;
     use crate::rewrite::{Limits, OnSigned, Scheme};
     use crate::settings::Settings;
@@ -219,7 +219,7 @@ mod tests {
         let (log, recovered) = Log::open(Options { min_free, ..Options::new(dir) }).unwrap();
         let settings = Arc::new(Settings::new(log.clone(), &recovered.settings).0);
         let schedule = Schedule { pauses: vec![Duration::from_mins(1)], max_age: Duration::from_hours(100) };
-        let queue = Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule));
+        let queue = Arc::new(Queue::new(Vec::new(), heads_of(&log), clock::steady_ms(), &schedule));
         let rules = ArcSwap::from_pointee(Rules { reject_unknown: false, max_messages: 9 });
         let intake =
             Intake { log, queue, settings: Arc::clone(&settings), hostname: "relay.example.net".into(), rules };

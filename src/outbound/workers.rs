@@ -1,8 +1,9 @@
 //! How many work at once, and what happens when the smarthost cannot be reached.
 
-use super::attempt::{Ended, Held, attempt, put_off_due};
+use super::attempt::{Ended, attempt, put_off_due};
+use super::held::Held;
 use super::sign::Pool;
-use super::{Connection, OpenError, OpenErrorKind, Routes, Smarthost};
+use super::{Connection, History, OpenError, OpenErrorKind, Routes, Smarthost};
 use crate::clock;
 use crate::intake::Intake;
 use crate::queue::{HOT_MESSAGE, Queue};
@@ -26,6 +27,8 @@ pub struct Outbound {
     pub delivery: ArcSwap<Delivery>,
     /// By which notices go into the queue.
     pub intake: Arc<Intake>,
+    /// Knows messages whose envelope is damaged in the log.
+    pub history: Option<History>,
     /// Smarthosts that could not be reached lately, by name and port, and until when they are asked last.
     down: Mutex<HashMap<(String, u16), Instant>>,
     /// Memory for messages over [`HOT_MESSAGE`] and their copies, in KiB.
@@ -88,6 +91,7 @@ impl Outbound {
             routes,
             delivery,
             intake,
+            history: None,
             down,
             large,
             signing: Pool::new(),

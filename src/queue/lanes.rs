@@ -2,12 +2,8 @@
 //!
 //! A domain for which the smarthost takes long holds the connections that it was given. So none may hold them all: a
 //! quarter is kept for others, and a domain that was slow lately gets a quarter and no more.
-//!
-//! A lane also holds the bytes of its messages that were accepted lately, within a budget for all lanes. Where that is
-//! short, the lane that holds most gives way, with those of its messages that are delivered last.
 
 use crate::mail::QueueId;
-use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 
 /// A message that takes longer makes its domain a slow one, for so long. Milliseconds.
@@ -17,8 +13,8 @@ const SLOW_FOR: u64 = 60_000;
 const KEPT_ROOM: usize = 1_024;
 
 /// Which lane a message is in: a place in [`Lanes::lanes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LaneId(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LaneId(pub(super) u32);
 
 /// Messages that are due, by recipient domain.
 #[derive(Debug, Default)]
@@ -29,11 +25,9 @@ pub(super) struct Lanes {
     free: Vec<LaneId>,
     /// Lanes that have something ready, each once, in the order of their turns.
     turns: VecDeque<LaneId>,
+    /// Messages that are being delivered.
+    under_way: usize,
     tidied_at: u64,
-    /// Bytes that are kept of all lanes.
-    hot_bytes: usize,
-    /// No lane holds more than this.
-    most_hot: usize,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +40,6 @@ struct Lane {
     /// What is being delivered, and since when.
     under_way: Vec<(QueueId, u64)>,
     slow_until: u64,
-    /// Of some of what is ready, in the same order.
-    hot: VecDeque<(QueueId, Bytes)>,
-    hot_bytes: usize,
 }
 
 impl Lanes {
@@ -64,7 +55,7 @@ impl Lanes {
 
     /// Messages that are being delivered.
     pub fn under_way(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.under_way.len()).sum()
+        self.under_way
     }
 
     fn open(&mut self, name: Box<str>) -> LaneId {
@@ -96,7 +87,6 @@ impl Lanes {
             // None of them is ready any more.
             self.turns.retain(|turn| *turn != id);
         }
-        self.hot_bytes -= lane.hot_bytes;
         self.names.remove(&lane.name);
         self.free.push(id);
     }
@@ -143,6 +133,7 @@ impl Lanes {
 
     pub fn began(&mut self, id: LaneId, message: QueueId, now: u64) {
         self.lane(id).under_way.push((message, now));
+        self.under_way += 1;
     }
 
     /// Delivery is over, however it ended.
@@ -153,6 +144,7 @@ impl Lanes {
             if now.saturating_sub(began) > SLOW {
                 lane.slow_until = now + SLOW_FOR;
             }
+            self.under_way -= 1;
         }
     }
 
@@ -164,64 +156,6 @@ impl Lanes {
         self.tidied_at = now;
         let done: Vec<_> = self.names.values().filter(|id| self.lanes[id.0 as usize].is_done(now)).copied().collect();
         done.into_iter().for_each(|id| self.close(id));
-    }
-
-    /// Keeps the bytes of a message that was pushed just now, where there is room for them, or where a lane that holds
-    /// more than this one can make room.
-    pub fn keep_hot(&mut self, id: LaneId, message: QueueId, body: Bytes, budget: usize) {
-        let own = self.lane(id).hot_bytes + body.len();
-        while self.hot_bytes + body.len() > budget {
-            if own >= self.most_hot || !self.give_way(own) {
-                return;
-            }
-        }
-        self.hot_bytes += body.len();
-        self.most_hot = self.most_hot.max(own);
-        let lane = self.lane(id);
-        lane.hot_bytes = own;
-        lane.hot.push_back((message, body));
-    }
-
-    /// Drops the later half of what the lane with the most bytes holds, if that is more than `than`. Half, since finding
-    /// it looks at all lanes.
-    fn give_way(&mut self, than: usize) -> bool {
-        let Some(most) = self.lanes.iter_mut().max_by_key(|lane| lane.hot_bytes) else { return false };
-        self.most_hot = most.hot_bytes;
-        if most.hot_bytes <= than {
-            return false;
-        }
-        let before = most.hot_bytes;
-        while most.hot_bytes > before / 2 {
-            let Some((_, body)) = most.hot.pop_back() else { break };
-            most.hot_bytes -= body.len();
-        }
-        self.hot_bytes -= before - most.hot_bytes;
-        true
-    }
-
-    /// The bytes of a message that is taken, if they are still there.
-    pub fn take_hot(&mut self, id: LaneId, message: &QueueId) -> Option<Bytes> {
-        let lane = self.lane(id);
-        // Both are in the same order, so it is the first or is not there; but the operator takes any of them.
-        let at = match lane.hot.front() {
-            None => return None,
-            Some((first, _)) if first == message => 0,
-            Some(_) => lane.hot.iter().position(|(other, _)| other == message)?,
-        };
-        let (_, body) = lane.hot.remove(at)?;
-        lane.hot_bytes -= body.len();
-        if lane.hot.is_empty() && lane.hot.capacity() > KEPT_ROOM {
-            lane.hot = VecDeque::new();
-        }
-        self.hot_bytes -= body.len();
-        Some(body)
-    }
-
-    pub fn drop_hot(&mut self) {
-        for lane in &mut self.lanes {
-            (lane.hot, lane.hot_bytes) = (VecDeque::new(), 0);
-        }
-        (self.hot_bytes, self.most_hot) = (0, 0);
     }
 }
 
@@ -309,29 +243,5 @@ mod tests {
         lanes.leave(b, 100_000);
         assert!(lanes.names.is_empty() && lanes.turns.is_empty());
         assert_eq!((push(&mut lanes, "c", 3), lanes.lanes.len()), (a, 1));
-    }
-
-    #[test]
-    fn where_memory_is_short_the_domain_with_most_of_it_gives_way() {
-        let mut lanes = Lanes::default();
-        let keep = |lanes: &mut Lanes, name: &str, n: u8| {
-            let lane = push(lanes, name, n);
-            lanes.keep_hot(lane, id(n), Bytes::from(vec![0; 100]), 1_000);
-            assert!(lanes.hot_bytes <= 1_000);
-            lane
-        };
-        let slow = (0..20).map(|n| keep(&mut lanes, "slow", n)).last().unwrap();
-        assert_eq!((lanes.hot_bytes, lanes.lane(slow).hot.len()), (1_000, 10), "its own do not push out each other");
-        let other = keep(&mut lanes, "other", 100);
-        assert_eq!(lanes.take_hot(other, &id(100)).unwrap().len(), 100);
-        assert!(lanes.take_hot(slow, &id(0)).is_some(), "what is sent first stays");
-        assert!(lanes.take_hot(slow, &id(9)).is_none());
-        for n in 0..50 {
-            keep(&mut lanes, &format!("d{}", n % 25), 101 + n);
-        }
-        assert_eq!(lanes.hot_bytes, 1_000);
-        assert!((1..=2).contains(&lanes.lane(slow).hot.len()));
-        lanes.drop_hot();
-        assert_eq!((lanes.hot_bytes, lanes.take_hot(slow, &id(1))), (0, None));
     }
 }

@@ -2,12 +2,15 @@
 //! they fall due. Intake puts messages in, delivery takes them out and says what became of each recipient, commands
 //! look. It is one file, since every change of the state goes through the one lock and the one way to move a message.
 //!
-//! Nothing here is durable and nothing needs to be: after a start the log gives it all back. Message bytes are kept
-//! only for messages just accepted, within [`HOT_BYTES`]; the others are read from the log again.
+//! Nothing here is durable and nothing needs to be: after a start the log gives it all back. Heads and bytes are kept
+//! only of messages just accepted, within [`HOT_BYTES`]; of the others there are some dozens of bytes, and the rest is
+//! read from the log again: by delivery when their turn comes, here when somebody looks.
 //!
 //! Times are those of [`crate::clock::steady_ms`], which does not jump: a clock that is set neither holds anything up
 //! nor makes everything due at once. After a start nothing waits longer than its own pause.
 
+mod hot;
+mod job;
 mod lanes;
 mod look;
 mod owners;
@@ -16,9 +19,12 @@ mod tests;
 
 use crate::mail::{DomainName, Outcome, QueueId, Status};
 use crate::retry::Schedule;
-use crate::spool::{Live, MessageHead};
+use crate::spool::{Live, Log, MessageHead};
 use bytes::Bytes;
-use lanes::{LaneId, Lanes};
+pub use hot::Hot;
+use hot::Hots;
+use job::{Job, Replies, Stage, next_of};
+use lanes::Lanes;
 pub use look::{Figures, Pulse};
 use owners::Owners;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,12 +48,23 @@ pub struct Queue {
     crowded: Notify,
     /// Workers that wait for work.
     idle: AtomicUsize,
+    /// Reads the head of a message in the queue from the log; `None` where it cannot be had.
+    heads: Heads,
 }
+
+/// How heads are read from this log.
+pub fn heads_of(log: &Log) -> impl Fn(&QueueId) -> Option<Arc<MessageHead>> + Send + Sync + 'static {
+    let log = log.clone();
+    move |id| log.head(id).ok().map(Arc::new)
+}
+
+type Heads = Box<dyn Fn(&QueueId) -> Option<Arc<MessageHead>> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     jobs: BTreeMap<QueueId, Job>,
     lanes: Lanes,
+    hots: Hots,
     /// How many jobs are at [`Stage::Ready`], and how many were taken to be delivered so far.
     ready: usize,
     taken: u64,
@@ -61,6 +78,7 @@ struct State {
     unreachable: Option<Unreachable>,
     /// Messages taken, outcomes noted and attempts ended so far: what changes while delivery makes progress.
     moves: u64,
+    replies: Replies,
     /// Those that have just left, with the time: for who asks before the history has them.
     settled: VecDeque<(u64, Listed)>,
     /// Whose they are.
@@ -71,31 +89,12 @@ struct State {
 const SETTLED_MS: u64 = 3_000;
 const MOST_SETTLED: usize = 8_000;
 
-struct Job {
-    head: Arc<MessageHead>,
-    /// That of the domain of the first recipient.
-    lane: LaneId,
-    recipients: Vec<Waiting>,
-    stage: Stage,
-}
-
-/// Where a message is. It is in one place alone: [`State::move_to`] sees to that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// In its lane.
-    Ready,
-    /// Among those that have a time.
-    Deferred(u64),
-    /// Being delivered, or the operator's.
-    Taken,
-}
-
 /// The newest state of one recipient in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub status: Status,
     /// The last reply, or what went wrong; empty before the first attempt.
-    pub reply: Box<str>,
+    pub reply: Arc<str>,
     /// When that was, in milliseconds since 1970.
     pub at: u64,
 }
@@ -103,10 +102,9 @@ pub struct Waiting {
 /// What delivery takes out: one message with the recipients that are due.
 pub struct Attempt {
     pub id: QueueId,
-    pub head: Arc<MessageHead>,
     pub due: Vec<Due>,
-    /// The message, where it is still in memory.
-    pub hot: Option<Bytes>,
+    /// What else there is of it, where that is still in memory.
+    pub hot: Option<Hot>,
 }
 
 /// A recipient that is due, with what was before.
@@ -148,35 +146,35 @@ pub struct Unreachable {
 
 impl Queue {
     /// Begins with what recovery found unsettled at `now`. Where a smarthost could not be reached when that was written,
-    /// it still counts as such: who delivers probes for it at once. `head` gives the head of a message, where it can be
-    /// read.
+    /// it still counts as such: who delivers probes for it at once. `heads` reads the head of a message from the log.
     pub fn new(
         recovered: Vec<Live>,
-        head: impl Fn(&QueueId) -> Option<Arc<MessageHead>>,
+        heads: impl Fn(&QueueId) -> Option<Arc<MessageHead>> + Send + Sync + 'static,
         now: u64,
         schedule: &Schedule,
     ) -> Self {
         let mut state = State { width: 1, ..State::default() };
         for live in recovered {
-            let Some(head) = head(&live.id) else { continue };
-            let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: live.accepted_at };
-            let mut recipients = vec![fresh; usize::from(live.recipients)];
-            for Outcome { recipient, mut status, reply, at } in live.newest {
-                if let Status::Stranded { .. } = status {
-                    let since = state.unreachable.as_ref().map_or(at, |down| down.since.min(at));
-                    state.unreachable = Some(Unreachable { since, why: reply.clone() });
+            let lane = state.lanes.enter(&live.lane);
+            let owner = state.owners.add(live.from_domain.as_deref());
+            let mut job = Job::new(lane, owner, live.recipients, live.accepted_at);
+            for mut outcome in live.newest.into_iter().filter(|outcome| outcome.status != Status::Queued) {
+                if let Status::Stranded { .. } = outcome.status {
+                    let since = state.unreachable.as_ref().map_or(outcome.at, |down| down.since.min(outcome.at));
+                    state.unreachable = Some(Unreachable { since, why: outcome.reply.clone() });
                 }
-                if let Status::Deferred { attempts, next, .. } | Status::Stranded { attempts, next, .. } = &mut status {
+                if let Status::Deferred { attempts, next, .. } | Status::Stranded { attempts, next, .. } =
+                    &mut outcome.status
+                {
                     *next = (*next).min(now.saturating_add(schedule.longest_pause(*attempts)));
                 }
-                if let Some(waiting) = recipients.get_mut(usize::from(recipient)) {
-                    *waiting = Waiting { status, reply, at };
-                }
+                job.note(&outcome, state.replies.of(&outcome.reply));
             }
-            state.add(live.id, head, recipients);
+            state.add(live.id, job);
         }
         let (work, sooner, crowded) = (Notify::new(), Notify::new(), Notify::new());
-        Self { state: Mutex::new(state), work, sooner, crowded, idle: AtomicUsize::new(0) }
+        let (state, idle) = (Mutex::new(state), AtomicUsize::new(0));
+        Self { state, work, sooner, crowded, idle, heads: Box::new(heads) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,15 +210,18 @@ impl Queue {
     /// Adds a message that the log has on disk, with its bytes where they are at hand. They are kept while there is room:
     /// nobody waits for that, since the log has them.
     pub fn insert(&self, id: QueueId, head: Arc<MessageHead>, body: Option<Bytes>) {
-        let fresh = Waiting { status: Status::Queued, reply: Box::default(), at: head.accepted_at };
-        let recipients = vec![fresh; head.envelope.recipients.len()];
         let mut state = self.state();
-        let lane = state.add(id, head, recipients);
+        if state.jobs.contains_key(&id) {
+            return;
+        }
+        let lane = state.lanes.enter(&head.lane());
+        let owner = state.owners.add(head.from_domain.as_deref());
+        state.add(id, Job::new(lane, owner, recipients_of(&head), head.accepted_at));
         if let Some(body) = body
             && body.len() <= HOT_MESSAGE
             && state.unreachable.is_none()
         {
-            state.lanes.keep_hot(lane, id, body, HOT_BYTES);
+            state.hots.keep(lane, id, Hot { head, body }, HOT_BYTES);
         }
         drop(state);
         self.more();
@@ -249,13 +250,13 @@ impl Queue {
         if state.held || !may(&state) {
             return None;
         }
-        let State { jobs, lanes, width, .. } = &mut *state;
+        let State { jobs, lanes, hots, width, .. } = &mut *state;
         let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage == Stage::Ready);
         let (lane, id) = lanes.take(now, *width, is_ready)?;
-        let hot = lanes.take_hot(lane, &id);
+        let hot = hots.take(lane, &id);
         lanes.began(lane, id, now);
         let job = jobs.get(&id)?;
-        let attempt = Attempt { id, head: Arc::clone(&job.head), due: due_recipients(&job.recipients, now), hot };
+        let attempt = Attempt { id, due: job.due(now), hot };
         state.move_to(&id, Stage::Taken);
         state.taken += 1;
         state.moves += 1;
@@ -271,26 +272,23 @@ impl Queue {
     pub fn note(&self, id: &QueueId, outcomes: &[Outcome]) {
         let mut state = self.state();
         state.moves += 1;
-        let Some(job) = state.jobs.get_mut(id) else { return };
-        for outcome in outcomes {
-            if let Some(waiting) = job.recipients.get_mut(usize::from(outcome.recipient)) {
-                *waiting = Waiting { status: outcome.status, reply: outcome.reply.clone(), at: outcome.at };
-            }
-        }
+        let State { jobs, replies, .. } = &mut *state;
+        let Some(job) = jobs.get_mut(id) else { return };
+        outcomes.iter().for_each(|outcome| job.note(outcome, replies.of(&outcome.reply)));
     }
 
-    /// Ends an attempt: the message leaves, or waits for its next time.
-    pub fn finish(&self, id: &QueueId, now: u64) {
+    /// Ends an attempt: the message leaves, or waits for its next time. Of one that leaves, the head is shown for a while.
+    pub fn finish(&self, id: &QueueId, head: Option<&Arc<MessageHead>>, now: u64) {
         let mut state = self.state();
         state.moves += 1;
         let State { jobs, lanes, .. } = &mut *state;
         let Some(job) = jobs.get_mut(id) else { return };
         lanes.ended(job.lane, id, now);
-        match next_due(&job.recipients) {
+        match job.next() {
             Some(0) => state.move_to(id, Stage::Ready),
             Some(next) => state.move_to(id, Stage::Deferred(next)),
             None => {
-                state.remove(id, now);
+                state.remove(id, head, now);
                 state.forget_settled(now);
             }
         }
@@ -299,11 +297,11 @@ impl Queue {
         self.more();
     }
 
-    /// A message that is being delivered, with the recipients of whom nothing was decided yet.
-    pub fn undecided(&self, id: &QueueId, now: u64) -> Option<(Arc<MessageHead>, Vec<Due>)> {
+    /// Of a message that is being delivered, the recipients of whom nothing was decided yet.
+    pub fn undecided(&self, id: &QueueId, now: u64) -> Option<Vec<Due>> {
         let state = self.state();
         let job = state.jobs.get(id).filter(|job| job.stage == Stage::Taken)?;
-        Some((Arc::clone(&job.head), due_recipients(&job.recipients, now)))
+        Some(job.due(now))
     }
 
     /// Takes a message out of delivery's reach, for the operator to settle: the recipients that are not settled yet.
@@ -314,9 +312,8 @@ impl Queue {
         if job.stage == Stage::Taken {
             return Err(ClaimError::InFlight);
         }
-        let open = job.recipients.iter().enumerate().filter(|(_, waiting)| !waiting.status.is_settled());
-        let (open, lane) = (open.filter_map(|(place, _)| u16::try_from(place).ok()).collect(), job.lane);
-        state.lanes.take_hot(lane, id);
+        let (open, lane) = (job.open(), job.lane);
+        state.hots.take(lane, id);
         state.move_to(id, Stage::Taken);
         Ok(open)
     }
@@ -324,8 +321,8 @@ impl Queue {
     /// Makes a message, or all of them, due now. How many there were.
     pub fn retry(&self, only: Option<&QueueId>) -> usize {
         let mut state = self.state();
-        let waits = |w: &Waiting| next_of(w.status).is_some_and(|next| next > 0);
-        let may = |job: &Job| job.stage != Stage::Taken && job.recipients.iter().any(waits);
+        let waits = |status| next_of(status).is_some_and(|next| next > 0);
+        let may = |job: &Job| job.stage != Stage::Taken && job.any(waits);
         let ids: Vec<_> = match only {
             Some(id) => state.jobs.get(id).filter(|job| may(job)).map(|_| *id).into_iter().collect(),
             None => state.jobs.iter().filter(|(_, job)| may(job)).map(|(id, _)| *id).collect(),
@@ -360,7 +357,7 @@ impl Queue {
         let since = state.unreachable.as_ref().map_or(now, |u| u.since);
         state.unreachable = Some(Unreachable { since, why: why.into() });
         // What was kept hot for a delivery that is not coming makes room; the log has it.
-        state.lanes.drop_hot();
+        state.hots.clear();
         is_news
     }
 
@@ -371,7 +368,7 @@ impl Queue {
             return;
         }
         let is_stranded = |status: Status| matches!(status, Status::Stranded { .. });
-        let waits = |job: &Job| job.recipients.iter().any(|waiting| is_stranded(waiting.status));
+        let waits = |job: &Job| job.any(is_stranded);
         let deferred = state.timed.iter().map(|(_, id)| *id);
         let stranded: Vec<_> = deferred.filter(|id| state.jobs.get(id).is_some_and(waits)).collect();
         stranded.iter().for_each(|id| state.make_due(id, is_stranded));
@@ -450,21 +447,15 @@ impl Drop for Idle<'_> {
 }
 
 impl State {
-    /// Puts a message where its recipients say. One that is there already stays as it is.
-    fn add(&mut self, id: QueueId, head: Arc<MessageHead>, recipients: Vec<Waiting>) -> LaneId {
-        if let Some(job) = self.jobs.get(&id) {
-            return job.lane;
-        }
-        let lane = self.lanes.enter(&head.lane());
-        let next = next_due(&recipients);
-        self.owners.add(&head);
-        self.jobs.insert(id, Job { head, lane, recipients, stage: Stage::Taken });
+    /// Puts a message where its recipients say.
+    fn add(&mut self, id: QueueId, job: Job) {
+        let next = job.next();
+        self.jobs.insert(id, job);
         match next {
             Some(0) => self.move_to(&id, Stage::Ready),
             Some(next) => self.move_to(&id, Stage::Deferred(next)),
             None => {}
         }
-        lane
     }
 
     /// Takes a message from where it is and puts it there.
@@ -489,22 +480,21 @@ impl State {
     /// Of what is deferred of a message, this is due now.
     fn make_due(&mut self, id: &QueueId, which: impl Fn(Status) -> bool) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        for waiting in job.recipients.iter_mut().filter(|waiting| which(waiting.status)) {
-            if let Status::Deferred { next, .. } | Status::Stranded { next, .. } = &mut waiting.status {
-                *next = 0;
-            }
-        }
+        job.make_due(which);
         if job.stage != Stage::Ready {
             self.move_to(id, Stage::Ready);
         }
     }
 
-    fn remove(&mut self, id: &QueueId, now: u64) {
+    fn remove(&mut self, id: &QueueId, head: Option<&Arc<MessageHead>>, now: u64) {
         self.move_to(id, Stage::Taken);
-        let Some(Job { head, recipients, lane, .. }) = self.jobs.remove(id) else { return };
-        self.lanes.leave(lane, now);
-        self.owners.remove(&head);
-        self.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
+        let Some(job) = self.jobs.remove(id) else { return };
+        self.lanes.leave(job.lane, now);
+        self.owners.remove(job.owner);
+        if let Some(head) = head {
+            let (head, recipients) = (Arc::clone(head), job.waiting());
+            self.settled.push_back((now, Listed { id: *id, head, recipients, in_flight: false }));
+        }
     }
 
     fn forget_settled(&mut self, now: u64) {
@@ -516,36 +506,6 @@ impl State {
     }
 }
 
-/// When the first of them is due; 0 is at once. `None`: all are settled.
-fn next_due(recipients: &[Waiting]) -> Option<u64> {
-    recipients.iter().filter_map(|waiting| next_of(waiting.status)).min()
-}
-
-fn next_of(status: Status) -> Option<u64> {
-    match status {
-        Status::Queued => Some(0),
-        Status::Deferred { next, .. } | Status::Stranded { next, .. } => Some(next),
-        Status::Held => Some(u64::MAX),
-        Status::Delivered | Status::Relayed | Status::Bounced | Status::Removed | Status::Suppressed => None,
-    }
-}
-
-/// Recipients that are due, and those that fall due within the next seconds: they may as well go along.
-fn due_recipients(recipients: &[Waiting], now: u64) -> Vec<Due> {
-    const SOON_MS: u64 = 5_000;
-    let any_due = recipients.iter().any(|w| w.status != Status::Queued && next_of(w.status).is_some_and(|n| n <= now));
-    let horizon = if any_due { now + SOON_MS } else { now };
-    let due = recipients.iter().enumerate().filter_map(|(place, waiting)| {
-        let (attempts, age, told) = match waiting.status {
-            Status::Queued => (0, 0, false),
-            Status::Deferred { attempts, next, age, told } | Status::Stranded { attempts, next, age, told }
-                if next <= horizon =>
-            {
-                (attempts, age, told)
-            }
-            _ => return None,
-        };
-        Some(Due { recipient: u16::try_from(place).ok()?, attempts, age, at: waiting.at, told })
-    });
-    due.collect()
+fn recipients_of(head: &MessageHead) -> u16 {
+    u16::try_from(head.envelope.recipients.len()).unwrap_or(u16::MAX)
 }

@@ -3,6 +3,7 @@
 
 mod front;
 mod listen;
+mod lost;
 mod modes;
 mod offline;
 mod online;
@@ -27,14 +28,13 @@ use crate::http;
 use crate::inbound::{self, Inbound, Listener, Memory};
 use crate::intake::Intake;
 use crate::keys::{DkimKeys, KeyError, TokenRing};
-use crate::mail::QueueId;
 use crate::meters;
 use crate::ops::Ops;
 use crate::outbound::{self, Outbound, Routes, TlsError};
-use crate::queue::Queue;
+use crate::queue::{Queue, heads_of};
 use crate::recorder::{self, Recorder};
 use crate::settings::{Settings, Snapshot};
-use crate::spool::{BodyError, Entry, Log, OpenError, Options, Unwritten};
+use crate::spool::{Entry, Log, OpenError, Options, Unwritten};
 use crate::store::MaybeStore;
 use crate::supervise;
 use crate::tls::{CertificateError, Challenges, ServerTls};
@@ -173,18 +173,7 @@ pub async fn serve_until(
     let settings = Arc::new(settings);
     let challenges = Challenges::default();
     let certificates = parts::host_certificates(&config, &keys)?;
-    let head = |id: &QueueId| match log.head(id) {
-        Ok(head) => Some(Arc::new(head)),
-        Err(error @ BodyError::Io(_)) => {
-            tracing::error!(queue_id = %id, %error, "a message waits for the next start: its envelope cannot be read now");
-            None
-        }
-        Err(error) => {
-            tracing::error!(queue_id = %id, %error, "a message is lost: its envelope cannot be read");
-            None
-        }
-    };
-    let queue = Arc::new(Queue::new(recovered.messages, head, clock::steady_ms(), &config.queue.schedule));
+    let queue = Arc::new(Queue::new(recovered.messages, heads_of(&log), clock::steady_ms(), &config.queue.schedule));
     queue.hold(settings.snapshot().queue_held);
     let hosts = Arc::new(ArcSwap::from_pointee(Hosts::default()));
     let (served, grace) = (Arc::clone(&hosts), config.tracking.removed_domain_grace);
@@ -277,7 +266,12 @@ pub async fn serve_until(
     }
     let style = parts::style(&config);
     let routes = Routes::new(Arc::clone(&settings), Arc::clone(&keys.signer), dkim, privacy, style);
-    let outbound = Arc::new(Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?));
+    let mut outbound = Outbound::new(Arc::clone(&intake), routes, parts::delivery(&config)?);
+    outbound.history = Some(lost::history(&store));
+    let outbound = Arc::new(outbound);
+    if !recovered.lost.is_empty() {
+        tokio::spawn(lost::tell_senders(Arc::clone(&outbound), Arc::clone(&store), recovered.lost));
+    }
     let delivery = tokio::spawn(outbound::run(Arc::clone(&outbound), delivering));
 
     let mut fronts = JoinSet::new();

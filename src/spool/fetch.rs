@@ -1,10 +1,10 @@
 //! Head and body of an unsettled message, from the place that the index knows.
 
 use super::index::Place;
-use super::record::{Effect, Seal, kind};
+use super::record::{Effect, Seal, kind, role_of};
 use super::walk::{ReadAt, read_full};
 use super::{BodyError, Log, MessageHead, second};
-use crate::mail::QueueId;
+use crate::mail::{QueueId, Role};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -22,14 +22,25 @@ impl Log {
         head_at(&*file, seal, &place)
     }
 
-    /// Both, in one read.
-    pub fn message(&self, id: &QueueId) -> Result<(MessageHead, Vec<u8>), BodyError> {
+    /// Which listener took an unsettled message.
+    pub fn role(&self, id: &QueueId) -> Result<Role, BodyError> {
+        self.place(id).map(|(_, _, place)| role_of(place.flags))
+    }
+
+    /// Both, in one read; the bytes where there are no more than `most` and nothing is wrong with them, which
+    /// [`Self::body`] says.
+    pub fn message(&self, id: &QueueId, most: usize) -> Result<(MessageHead, Option<Vec<u8>>), BodyError> {
         let (file, seal, place) = self.place(id)?;
-        let read = read(&*file, place.head_offset(), place.head_len as usize + place.body_len as usize);
-        let Ok(mut bytes) = read else { return Ok((self.head(id)?, self.body(id)?)) };
-        let body = bytes.split_off(place.head_len as usize);
+        let (head_len, body_len) = (place.head_len as usize, place.body_len as usize);
+        if body_len > most {
+            return Ok((head_at(&*file, seal, &place)?, None));
+        }
+        let Ok(mut bytes) = read(&*file, place.head_offset(), head_len + body_len) else {
+            return Ok((head_at(&*file, seal, &place)?, None));
+        };
+        let body = bytes.split_off(head_len);
         let head = head_of(&place, &bytes).or_else(|_| head_at(&*file, seal, &place))?;
-        if crc32fast::hash(&body) == place.body_crc { Ok((head, body)) } else { Err(BodyError::Damaged) }
+        Ok((head, Some(body).filter(|body| crc32fast::hash(body) == place.body_crc)))
     }
 
     /// An open file can be read even after its segment was freed.

@@ -200,6 +200,8 @@ pub struct Recovered {
     pub bad_records: u64,
     /// Segments with such damage.
     pub bad_segments: u64,
+    /// Messages of which no head is left. They may have been settled.
+    pub lost: Vec<QueueId>,
     /// Records read.
     pub records: u64,
     pub took: Duration,

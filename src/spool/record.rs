@@ -54,6 +54,11 @@ pub(super) const DAMAGED: u8 = 2;
 /// no sender domain, which its head has none of.
 const INBOUND: u8 = 4;
 
+/// By which kind of listener a message came in.
+pub(super) fn role_of(flags: u8) -> Role {
+    if flags & INBOUND == 0 { Role::Submission } else { Role::Inbound }
+}
+
 /// Set on a message behind which its head stands once more.
 pub(super) const SECONDED: u8 = 8;
 
@@ -205,7 +210,7 @@ impl Effect {
         Ok(match kind {
             kind::MESSAGE => {
                 let (mut head, newest): (MessageHead, Option<Vec<Outcome>>) = from_postcard(head)?;
-                head.role = if flags & INBOUND == 0 { Role::Submission } else { Role::Inbound };
+                head.role = role_of(flags);
                 Self::Message { id, head: Arc::new(head), newest }
             }
             kind::OUTCOMES => Self::Outcomes { id, outcomes: from_postcard(head)? },

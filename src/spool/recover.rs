@@ -41,11 +41,15 @@ pub(super) fn recover(dir: &Path) -> Result<(Index, Recovered), OpenError> {
         }
     }
     recovered.messages = index.live_messages();
+    recovered.lost.retain(|id| !index.messages.contains_key(id));
     full.into_iter().for_each(|number| index.is_full(number));
     recovered.settings = index.settings.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
     recovered.took = started.elapsed();
     Ok((index, recovered))
 }
+
+/// Messages without a head that are told of.
+const MOST_LOST: usize = 10_000;
 
 pub(super) struct Found {
     pub number: u64,
@@ -157,6 +161,7 @@ fn fold_records(
             let id = QueueId::from_bytes(header.id);
             tracing::warn!(queue_id = %id, "the record of a message is damaged: its second head is used");
             recovered.records += 1;
+            recovered.lost.retain(|lost| *lost != id);
             index.apply(effect, Place::new(seal.segment, first.offset, &first.header));
             continue;
         }
@@ -175,6 +180,9 @@ fn fold_records(
             Err(HeadError::Damaged) => {
                 recovered.bad_records += 1;
                 let id = QueueId::from_bytes(header.id);
+                if header.kind == kind::MESSAGE && recovered.lost.len() < MOST_LOST {
+                    recovered.lost.push(id);
+                }
                 tracing::error!(queue_id = %id, kind = header.kind, segment = seal.segment, offset, "a record is damaged");
             }
             Err(HeadError::Newer(format)) => return Ok(Some(format)),

@@ -11,7 +11,7 @@ use crate::intake;
 use crate::keys::{DkimKeys, TokenRing};
 use crate::mail::{DomainName, QueueId};
 use crate::ops::{NewWebhook, Terms, WebhookUpdate};
-use crate::queue::Queue;
+use crate::queue::{Queue, heads_of};
 use crate::retry::Schedule;
 use crate::settings::{ApiKey, Permission, Settings, Webhook};
 use crate::spool::{Cursor, Log, Options};
@@ -188,7 +188,7 @@ impl Place {
         let (settings, _) = Settings::new(log.clone(), &recovered.settings);
         let settings = Arc::new(settings);
         let schedule = Schedule { pauses: vec![Duration::from_secs(60)], max_age: Duration::from_secs(3_600) };
-        let queue = Arc::new(Queue::new(Vec::new(), |_| None, clock::steady_ms(), &schedule));
+        let queue = Arc::new(Queue::new(Vec::new(), heads_of(&log), clock::steady_ms(), &schedule));
         let store = MaybeStore::default();
         store.store(Some(Arc::new(Store::open(dir.path()).unwrap())));
         let name = |name| DomainName::parse(name).unwrap();

@@ -16,6 +16,7 @@ mod customers_have_shares;
 mod disk_is_full;
 mod domain_is_changed_and_removed;
 mod early_talker;
+mod envelopes_are_damaged;
 mod erased_for_good;
 mod excluded_recipients;
 mod files_are_their_owners_alone;

@@ -60,7 +60,11 @@ impl Place {
             tags: Vec::new(),
             role: crate::mail::Role::Submission,
         };
-        self.ops.queue.insert(id, Arc::new(head), None);
+        let head = Arc::new(head);
+        let body = vec![bytes::Bytes::from_static(b"Hello")];
+        let accepted = self.ops.log.append(crate::spool::Entry::Message { id, head: Arc::clone(&head), body });
+        crate::ops::fixture::aside(|| accepted.wait().unwrap());
+        self.ops.queue.insert(id, head, None);
         id
     }
 
@@ -75,7 +79,8 @@ impl Place {
                 at: clock::unix_ms(),
             };
             self.ops.queue.note(&attempt.id, &attempt.due.iter().map(said).collect::<Vec<_>>());
-            self.ops.queue.finish(&attempt.id, now);
+            let head = self.ops.queue.show(&attempt.id).map(|shown| shown.head);
+            self.ops.queue.finish(&attempt.id, head.as_ref(), now);
         }
     }
 }
@@ -377,7 +382,7 @@ async fn a_message_is_removed_unless_it_has_left_or_is_being_sent() {
     let refused = place.post(&format!("{path}/remove"), &browser, &[]).await;
     assert_eq!((refused.location(), place.ops.queue.len()), (&*path, 1));
     assert!(place.get(&path, &browser).await.text.contains("It is being sent at this moment"));
-    place.ops.queue.finish(&attempt.id, clock::steady_ms());
+    place.ops.queue.finish(&attempt.id, None, clock::steady_ms());
 
     let removed = place.post(&format!("{path}/remove"), &browser, &[]).await;
     assert_eq!((removed.location(), place.ops.queue.len()), ("/dashboard/queue", 0));

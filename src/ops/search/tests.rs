@@ -1,7 +1,7 @@
 //! What is found, and how far one call looks for it.
 
 use super::*;
-use crate::ops::fixture::{Fixture, domain, head, key};
+use crate::ops::fixture::{Fixture, aside, domain, head, key};
 use crate::settings::Change;
 
 fn id(n: u64) -> QueueId {
@@ -133,7 +133,10 @@ fn mail_that_the_history_does_not_have_yet_is_found() {
     let fixture = Fixture::new();
     kept(&fixture, 3, |_| ("example.com", "old".to_owned()));
     let new = id(100);
-    fixture.ops.queue.insert(new, head(new, "example.com", "brand new").into(), None);
+    let young = std::sync::Arc::new(head(new, "example.com", "brand new"));
+    let message = crate::spool::Entry::Message { id: new, head: young.clone(), body: Vec::new() };
+    aside(|| fixture.ops.log.append(message).wait().unwrap());
+    fixture.ops.queue.insert(new, young, None);
     let look = |subject: &str| {
         let wanted = Wanted { subject: subject.to_owned(), ..Wanted::default() };
         ids(&emails_where(&fixture.ops, &wanted, page(9)).unwrap())

@@ -169,7 +169,8 @@ fn what_goes_in_comes_out() {
         let ids: Vec<_> = recovered.messages.iter().map(|m| m.id).collect();
         assert_eq!(ids, (1..=20).filter(|n| *n != 3).map(id).collect::<Vec<_>>());
         assert_eq!(log.head(&id(1)).as_ref(), Ok(&*head(1, 2)));
-        assert_eq!(log.message(&id(7)), Ok(((*head(7, 2)).clone(), body(7))));
+        assert_eq!(log.message(&id(7), 9_999), Ok(((*head(7, 2)).clone(), Some(body(7)))));
+        assert_eq!(log.message(&id(7), body(7).len() - 1), Ok(((*head(7, 2)).clone(), None)));
         let (lane, from) = (&recovered.messages[0].lane, recovered.messages[0].from_domain.as_ref());
         assert_eq!(
             (&**lane, from.map(|from| &**from), recovered.messages[0].accepted_at),

@@ -76,6 +76,6 @@ fn a_segment_that_cannot_be_read_now_is_freed_later_and_nothing_in_it_is_forgott
         bad().is_none()
     });
     assert!(!path.exists() && !path.with_extension("bad").exists());
-    assert_eq!(log.message(&id(1)), Ok(((*head(1, 1)).clone(), body(1))));
+    assert_eq!(log.message(&id(1), 9_999), Ok(((*head(1, 1)).clone(), Some(body(1)))));
     assert_eq!(log.stats().bad_segments, 0);
 }
