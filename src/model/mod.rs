@@ -177,6 +177,8 @@ impl World {
         assert!(later - so_far <= 2, "{} left {:?} after the disk failed", later - so_far, since.elapsed());
         self.truth.repeats += later - before + IN_FLIGHT;
         if killed {
+            // It reads the log, which is open as long as somebody may.
+            drop(queue);
             self.life.take().expect("it lives").crash();
             self.life = Some(Life::start(self.dir.path(), &self.peer, self.cached));
         } else {
