@@ -6,10 +6,12 @@
 //! are not here: [`crate::domain`] has a domain's, `ops` puts them together.
 
 mod beside;
+mod erasures;
 mod progress;
 mod webhook;
 
-pub use beside::{Accepted, Erasure, Erasures, Note, TOLD_DOMAIN, erasure_elsewhere, erasure_of, is_of_this_log};
+pub use beside::{Note, TOLD_DOMAIN, is_of_this_log};
+pub use erasures::{Accepted, Erasure, Erasures, erasure_added, erasure_elsewhere, erasure_of};
 pub use progress::Progress;
 pub use webhook::{About, EARLIER_SECRET_MS, EarlierSecret, Webhook};
 

@@ -7,9 +7,11 @@
 use super::{ask, fail, load_alone, print_json};
 use crate::admin::Request;
 use crate::privacy::Erased;
-use crate::settings::erasure_elsewhere;
+use crate::settings::erasure_added;
 use crate::spool::{Entry, Log, Options};
+use bytes::Bytes;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -40,8 +42,8 @@ pub(super) fn add(file: &Path, from: &Path) -> ExitCode {
         Err(code) => return code,
     };
     let added = read(from).and_then(|list| {
-        let (log, _) = Log::open(Options::new(&config.data_dir)).map_err(|e| e.to_string())?;
-        write(&log, &list)?;
+        let (log, recovered) = Log::open(Options::new(&config.data_dir)).map_err(|e| e.to_string())?;
+        write(&log, &recovered.settings, &list)?;
         log.close();
         Ok(list.len())
     });
@@ -58,12 +60,12 @@ pub(super) fn add(file: &Path, from: &Path) -> ExitCode {
     }
 }
 
-/// Writes erasures of another log to this one.
-pub(super) fn write(log: &Log, list: &[(Erased, u64)]) -> Result<(), String> {
-    for some in list.chunks(TOGETHER) {
-        let settings = some.iter().map(|(erased, at)| erasure_elsewhere(*erased, *at));
-        let settings = settings.map(|(key, value)| (key.into(), Some(value.into()))).collect();
-        log.append(Entry::Settings(settings)).wait().map_err(|e| e.to_string())?;
+/// Writes erasures of another log to this one, which holds `settings`: those that are later than what it knows.
+pub(super) fn write(log: &Log, settings: &BTreeMap<Box<str>, Bytes>, list: &[(Erased, u64)]) -> Result<(), String> {
+    let added = list.iter().filter_map(|(erased, at)| erasure_added(settings, *erased, *at));
+    let added: Vec<_> = added.map(|(key, value)| (key.into(), Some(value.into()))).collect();
+    for some in added.chunks(TOGETHER) {
+        log.append(Entry::Settings(some.to_vec())).wait().map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -77,14 +79,17 @@ pub(super) fn read(from: &Path) -> Result<Vec<(Erased, u64)>, String> {
     parsed(&text).map_err(|line| failed(&format_args!("line {line} is no erasure: a hash and a time are expected")))
 }
 
-/// The list, or the number of the first line that is none of it.
+/// The list, or the number of the first line that is none of it. Of somebody who is in it several times, as in lists
+/// that were put together, the last time counts.
 fn parsed(text: &str) -> Result<Vec<(Erased, u64)>, usize> {
-    let mut list = Vec::new();
+    let mut list: BTreeMap<Erased, u64> = BTreeMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let read = line.trim().split_once(' ').and_then(|(hash, at)| Some((Erased::parse(hash)?, at.parse().ok()?)));
-        list.push(read.ok_or(number + 1)?);
+        let (erased, at) = read.ok_or(number + 1)?;
+        let latest = list.entry(erased).or_insert(at);
+        *latest = at.max(*latest);
     }
-    Ok(list)
+    Ok(list.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -94,10 +99,19 @@ mod tests {
     #[test]
     fn what_is_no_erasure_is_named_by_its_line() {
         let hash = "ab".repeat(32);
-        assert_eq!(parsed(&format!("{hash} 5\n\n{hash} 17\n")).unwrap().iter().map(|(_, at)| *at).sum::<u64>(), 22);
+        let other = "cd".repeat(32);
+        assert_eq!(parsed(&format!("{hash} 5\n\n{other} 17\n")).unwrap().iter().map(|(_, at)| *at).sum::<u64>(), 22);
         for (text, line) in [("ada@example.net 5", 1), (&*format!("{hash} 5\n{hash}"), 2), (&*format!("{hash} -1"), 1)]
         {
             assert_eq!(parsed(text).unwrap_err(), line, "{text}");
         }
+    }
+
+    #[test]
+    fn of_lists_put_together_the_last_time_counts() {
+        let (hash, other) = ("ab".repeat(32), "cd".repeat(32));
+        let want = [(Erased::parse(&hash).unwrap(), 9), (Erased::parse(&other).unwrap(), 7)];
+        assert_eq!(parsed(&format!("{hash} 5\n{other} 7\n{hash} 9\n")).unwrap(), want);
+        assert_eq!(parsed(&format!("{hash} 9\n{other} 7\n{hash} 5\n")).unwrap(), want);
     }
 }

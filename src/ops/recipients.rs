@@ -64,7 +64,7 @@ pub fn recipient_export(ops: &Ops, address: &str, mut tell: impl FnMut(KnownMess
 pub async fn recipient_erase(ops: &Ops, address: &str) -> Result<usize, OpError> {
     let address = parsed(address)?;
     let before = ops.log.end();
-    let erasure = Erasure { at: clock::unix_ms(), before: Some(before) };
+    let erasure = Erasure::new(clock::unix_ms(), Some(before));
     ops.settings.erase(ops.privacy.erased(&address), erasure).await?;
     ops.log.compact_before(before);
     let store = ops.store.load_full().ok_or(OpError::NoHistory)?;

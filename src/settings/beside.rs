@@ -4,60 +4,17 @@
 //! A lost store is made anew from the log, and goes by this while it is.
 
 use super::Settings;
+use super::erasures::{ERASED, Erasure, Erasures, erasure_of, record};
 use super::progress::{PROGRESS, Progress};
-use crate::mail::Address;
-use crate::privacy::{Erased, PrivacyKey};
-use crate::spool::{AppendError, Cursor, Entry, Log};
+use crate::privacy::Erased;
+use crate::spool::{AppendError, Entry, Log};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An erasure: what was accepted before it is nobody's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Erasure {
-    /// Milliseconds since 1970.
-    pub at: u64,
-    /// Where the log ended. `None` where it was another log: then times are compared.
-    #[serde(default)]
-    pub before: Option<Cursor>,
-}
-
-/// Where a message stands that may be of before an erasure.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepted {
-    pub place: Cursor,
-    pub at: u64,
-    /// Compaction has written it again, behind where it was accepted.
-    pub moved: bool,
-}
-
-/// Whom the history has to forget.
-#[derive(Default)]
-pub struct Erasures {
-    key: OnceLock<Arc<PrivacyKey>>,
-    all: RwLock<All>,
-}
-
-#[derive(Default)]
-struct All {
-    erased: HashMap<Erased, Erasure>,
-    /// The same, the oldest first.
-    by_age: BTreeSet<(u64, Erased)>,
-    /// The last of them, by the place and by the time.
-    last: (Cursor, u64),
-    /// Some go by the time alone.
-    by_time: bool,
-}
-
-/// Erasures that are held. The oldest give way: the log has long freed what they were about.
-const MAX_ERASURES: usize = if cfg!(test) { 100 } else { 250_000 };
 /// Erasures that leave the log in one record.
 const TOGETHER: usize = 1_000;
-
-/// An erasure's key in the log, before its hash.
-const ERASED: &str = "erased/";
 /// Keys of notes begin so.
 const NOTES: [&str; 2] = [TOLD_DOMAIN, PROGRESS];
 /// The key of what was told last of a sender domain, before its id.
@@ -79,20 +36,6 @@ pub(super) struct Beside {
 /// Whether a key of the log says something about this log and its history alone, so that it is of no use elsewhere.
 pub fn is_of_this_log(key: &str) -> bool {
     NOTES.iter().any(|note| key.starts_with(note))
-}
-
-/// The key and value of an erasure in another log than the one it was made in.
-pub fn erasure_elsewhere(erased: Erased, at: u64) -> (String, String) {
-    (format!("{ERASED}{erased}"), json(&Erasure { at, before: None }))
-}
-
-/// The erasure that a key and its value stand for, whatever log they are of.
-pub fn erasure_of(key: &str, value: &[u8]) -> Option<(Erased, Erasure)> {
-    Some((Erased::parse(key.strip_prefix(ERASED)?)?, serde_json::from_slice(value).ok()?))
-}
-
-fn json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("numbers always serialise")
 }
 
 impl Beside {
@@ -141,8 +84,9 @@ impl Settings {
 
     /// Has the history forget somebody, also one that is made anew. In force when the log has it on disk.
     pub async fn erase(&self, erased: Erased, erasure: Erasure) -> Result<(), AppendError> {
-        let (key, value) = (format!("{ERASED}{erased}"), json(&erasure));
         let turn = Arc::clone(&self.held.beside.erasing).lock_owned().await;
+        // The log's last record of somebody is the one that counts.
+        let (key, value) = record(erased, &self.held.beside.erasures.with(erased, erasure));
         let durable = self.log.append(Entry::Setting { key: key.into(), value: Some(value.into()) });
         let (held, log) = (Arc::clone(&self.held), self.log.clone());
         // Who asks may go away: what is on disk is in force.
@@ -189,113 +133,16 @@ impl Settings {
     }
 }
 
-impl Erasures {
-    /// By which key addresses are hashed. Said once, at the start.
-    pub fn hash_with(&self, key: Arc<PrivacyKey>) {
-        let _ = self.key.set(key);
-    }
-
-    /// Whether a message may be of before one of them at all. Cheap: asked for every message that is folded.
-    pub fn reach(&self, accepted: Accepted) -> bool {
-        let all = self.read();
-        let (place, at) = all.last;
-        !all.erased.is_empty() && (accepted.place < place || (accepted.moved || all.by_time) && accepted.at <= at)
-    }
-
-    /// Whether `address` is to be forgotten as the recipient of a message. One HMAC.
-    pub fn cover(&self, address: &Address, accepted: Accepted) -> bool {
-        let Some(key) = self.key.get() else { return false };
-        self.read().erased.get(&key.erased(address)).is_some_and(|erasure| erasure.covers(accepted))
-    }
-
-    pub fn len(&self) -> usize {
-        self.read().erased.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All of them with their times, the first first.
-    pub fn list(&self) -> Vec<(Erased, u64)> {
-        self.read().by_age.iter().map(|(at, erased)| (*erased, *at)).collect()
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, All> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&self, erased: Erased, erasure: Erasure) {
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        all.last.0 = all.last.0.max(erasure.before.unwrap_or_default());
-        all.last.1 = all.last.1.max(erasure.at);
-        all.by_time |= erasure.before.is_none();
-        if let Some(earlier) = all.erased.insert(erased, erasure) {
-            all.by_age.remove(&(earlier.at, erased));
-        }
-        all.by_age.insert((erasure.at, erased));
-    }
-
-    /// Takes out as many as are too many, the oldest first, and of one time by their hashes.
-    fn cut(&self) -> Vec<Erased> {
-        let mut gone = Vec::new();
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        while all.erased.len() > MAX_ERASURES
-            && let Some((_, oldest)) = all.by_age.pop_first()
-        {
-            all.erased.remove(&oldest);
-            gone.push(oldest);
-        }
-        gone
-    }
-}
-
-impl Erasure {
-    /// Places are compared where both are known: the clock may have been set. One that compaction has moved lies behind
-    /// its first place, so its time is asked as well.
-    fn covers(&self, accepted: Accepted) -> bool {
-        match self.before {
-            Some(before) if accepted.place < before => true,
-            Some(_) if !accepted.moved => false,
-            _ => accepted.at <= self.at,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::erasures::{MAX_ERASURES, erasure_added, erasure_elsewhere};
     use super::*;
-    use crate::spool::Options;
+    use crate::mail::Address;
+    use crate::privacy::PrivacyKey;
+    use crate::spool::{Cursor, Options};
 
     fn place(offset: u64) -> Cursor {
         Cursor { segment: 3, offset }
-    }
-
-    #[test]
-    fn what_an_erasure_covers() {
-        let here = Erasure { at: 1_000, before: Some(place(500)) };
-        let elsewhere = Erasure { at: 1_000, before: None };
-        let accepted = |offset, at, moved| Accepted { place: place(offset), at, moved };
-        for (of, at_which, covers, name) in [
-            (here, accepted(499, 9_000, false), true, "the clock was ahead and was set back since"),
-            (here, accepted(500, 10, false), false, "accepted since, with a clock that was set back"),
-            (here, accepted(700, 900, true), true, "moved since"),
-            (here, accepted(700, 1_001, true), false, "accepted since, and moved"),
-            (here, accepted(300, 1_001, true), true, "moved before"),
-            (elsewhere, accepted(1, 1_001, false), false, "by its time"),
-            (elsewhere, accepted(900, 1_000, false), true, "by its time"),
-        ] {
-            assert_eq!(of.covers(at_which), covers, "{name}");
-            let key = Arc::new(PrivacyKey::new(&[7; 32]));
-            let ada = Address::parse("ada@example.net").unwrap();
-            let erasures = Erasures::default();
-            assert!(!erasures.reach(at_which));
-            erasures.insert(key.erased(&ada), of);
-            erasures.hash_with(key);
-            assert!(erasures.reach(at_which) || !covers, "{name}");
-            assert_eq!(erasures.cover(&Address::parse("ADA@example.net").unwrap(), at_which), covers, "{name}");
-            assert!(!erasures.cover(&Address::parse("b@example.net").unwrap(), at_which), "{name}");
-        }
     }
 
     #[tokio::test]
@@ -323,10 +170,10 @@ mod tests {
         // One more, and one that was there already.
         let (settings, _) = Settings::new(log.clone(), &recovered.settings);
         let before = Some(place(9));
-        settings.erase(hash(MAX_ERASURES + 3), Erasure { at: 5, before }).await.unwrap();
-        settings.erase(hash(4), Erasure { at: 6, before }).await.unwrap();
+        settings.erase(hash(MAX_ERASURES + 3), Erasure::new(5, before)).await.unwrap();
+        settings.erase(hash(4), Erasure::new(6, before)).await.unwrap();
         assert_eq!(settings.erasures().list().last(), Some(&(hash(4), 6)));
-        settings.erase(hash(MAX_ERASURES + 4), Erasure { at: 7, before }).await.unwrap();
+        settings.erase(hash(MAX_ERASURES + 4), Erasure::new(7, before)).await.unwrap();
         log.close();
         let (_, recovered) = open();
         let want: Vec<_> = [hash(4)].into_iter().chain((6..MAX_ERASURES + 5).map(hash)).collect();
@@ -339,7 +186,7 @@ mod tests {
         let (log, recovered) = Log::open(Options::new(dir.path())).unwrap();
         let (settings, _) = Settings::new(log.clone(), &recovered.settings);
         let erased = PrivacyKey::new(&[7; 32]).erased(&Address::parse("ada@example.net").unwrap());
-        let (version, erasure) = (settings.snapshot().version, Erasure { at: 5, before: Some(place(9)) });
+        let (version, erasure) = (settings.snapshot().version, Erasure::new(5, Some(place(9))));
         settings.erase(erased, erasure).await.unwrap();
         let note = |key: &str, value: &'static str| (key.into(), Some(Bytes::from_static(value.as_bytes())));
         settings.note(vec![note("told-domain/a", "1"), note("told-domain/b", "2")]).await.unwrap();
@@ -354,6 +201,39 @@ mod tests {
         assert_eq!(settings.notes("told-domain/"), [("told-domain/b".into(), Bytes::from_static(b"2"))]);
         assert_eq!(settings.notes("webhook-progress").len(), 1);
         let (key, value) = erasure_elsewhere(erased, 5);
-        assert_eq!(erasure_of(&key, value.as_bytes()), Some((erased, Erasure { at: 5, before: None })));
+        assert_eq!(erasure_of(&key, value.as_bytes()), Some((erased, Erasure::new(5, None))));
+    }
+
+    #[tokio::test]
+    async fn of_two_erasures_the_later_one_counts_whichever_is_written_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Log::open(Options { min_free: 0, ..Options::new(dir.path()) }).unwrap();
+        let erased = Erased::parse(&"ab".repeat(32)).unwrap();
+        let in_log = |settings: &BTreeMap<Box<str>, Bytes>| {
+            settings.iter().find_map(|(key, value)| erasure_of(key, value)).unwrap().1
+        };
+        let (log, recovered) = open();
+        let (settings, _) = Settings::new(log.clone(), &recovered.settings);
+        let erasure = Erasure::new(50, Some(place(9)));
+        settings.erase(erased, erasure).await.unwrap();
+        // The clock was set back since, and she had mail before it was.
+        settings.erase(erased, Erasure::new(40, Some(place(20)))).await.unwrap();
+        let both = Erasure::new(50, Some(place(20)));
+        assert_eq!(settings.erasures().list(), [(erased, 50)]);
+        log.close();
+        let (log, recovered) = open();
+        assert_eq!(in_log(&recovered.settings), both);
+        // A list adds what is later alone, and takes no place from what is there.
+        assert_eq!(erasure_added(&recovered.settings, erased, 49), None);
+        assert_eq!(erasure_added(&recovered.settings, erased, 50), None);
+        let (key, value) = erasure_added(&recovered.settings, erased, 60).unwrap();
+        assert_eq!(erasure_of(&key, value.as_bytes()).unwrap().1, both.and(Erasure::new(60, None)));
+        log.append(Entry::Setting { key: key.into(), value: Some(value.into()) }).await.unwrap();
+        log.close();
+        let (log, recovered) = open();
+        let (settings, _) = Settings::new(log, &recovered.settings);
+        assert_eq!(settings.erasures().list(), [(erased, 60)]);
+        let added = erasure_added(&BTreeMap::new(), erased, 3).unwrap();
+        assert_eq!(added, erasure_elsewhere(erased, 3));
     }
 }

@@ -89,6 +89,52 @@ fn by_a_copy_that_was_made_before_once_it_has_the_list() {
 }
 
 #[test]
+fn whatever_older_list_is_added_and_however_lists_are_put_together() {
+    let smarthost = Smarthost::start();
+    let (mut relay, [_, both]) = with_clicks(&smarthost);
+    let erase = |relay: &Relay| {
+        relay.ok(&["recipient", "erase", "ada@example.net"]);
+        relay.ok(&["recipient", "erased"])
+    };
+    let older = erase(&relay);
+    let mail = plain("example.com", "once-more");
+    let id = Client::greeted(relay.smtp()).send("a@example.com", &["ada@example.net"], &mail);
+    relay.wait_for_status(&id, &["relayed"]);
+    relay.stop();
+    let (data, between) = (relay.data_dir(), relay.folder().join("between"));
+    copy(&data, &between);
+    relay.start();
+    let newer = erase(&relay);
+    assert_ne!(older, newer);
+    let file = relay.folder().join("saved.tar");
+    relay.ok(&["backup", file.to_str().unwrap()]);
+    relay.stop();
+    let list = relay.folder().join("erased.list");
+    let list = list.to_str().unwrap();
+    for (name, text, from) in [
+        ("an older list", older.clone(), None),
+        ("two, the newer one first, and a copy of between them", format!("{newer}{older}"), Some(&between)),
+    ] {
+        if let Some(from) = from {
+            fs::remove_dir_all(&data).unwrap();
+            copy(from, &data);
+        }
+        fs::write(list, text).unwrap();
+        assert!(relay.ok(&["recipient", "erased", "--add", list]).contains("1 erasures"), "{name}");
+        fs::remove_dir_all(data.join("store")).unwrap();
+        relay.start();
+        assert!(is_forgotten(&relay, &both), "{name}");
+        assert_eq!(relay.ok(&["recipient", "erased"]), newer, "{name}");
+        relay.stop();
+    }
+    fs::remove_dir_all(&data).unwrap();
+    fs::write(list, older).unwrap();
+    relay.ok(&["restore", file.to_str().unwrap(), "--erasures", list]);
+    relay.start();
+    assert_eq!(relay.ok(&["recipient", "erased"]), newer, "a restore with an older list");
+}
+
+#[test]
 fn by_a_backup_and_what_is_made_of_it() {
     let smarthost = Smarthost::start();
     let (mut relay, _) = with_clicks(&smarthost);

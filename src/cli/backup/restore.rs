@@ -11,6 +11,7 @@ use crate::privacy::Erased;
 use crate::spool::{Entry, Log, Options};
 use bytes::Bytes;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -181,15 +182,18 @@ fn put(
     }
     sync(&keys)?;
     let (log, _) = Log::open(Options::new(&unfinished)).map_err(|e| e.to_string())?;
+    let settings = archive.settings.iter();
+    let settings = settings.map(|(key, value)| (key.as_str().into(), Bytes::copy_from_slice(value.as_bytes())));
+    let settings: BTreeMap<Box<str>, Bytes> = settings.collect();
     let mut written = Ok(());
-    for (key, value) in &archive.settings {
-        let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-        written = log.append(Entry::Setting { key: key.as_str().into(), value }).wait().map_err(|e| e.to_string());
+    for (key, value) in &settings {
+        let setting = Entry::Setting { key: key.clone(), value: Some(value.clone()) };
+        written = log.append(setting).wait().map_err(|e| e.to_string());
         if written.is_err() {
             break;
         }
     }
-    let written = written.and_then(|()| erasures::write(&log, erased));
+    let written = written.and_then(|()| erasures::write(&log, &settings, erased));
     log.close();
     written?;
     if let Some((file, text)) = file {
