@@ -154,7 +154,12 @@ impl Intake {
         }
         let size = (trace.len() + bytes.len()) as u64;
         let body = if bytes.len() <= HOT_MESSAGE {
-            bytes.splice(..0, trace.bytes());
+            // A small message may stay in memory for long, and its buffer has room for a larger one.
+            if bytes.capacity() > 2 * (trace.len() + bytes.len()) {
+                bytes = [trace.as_bytes(), &bytes].concat();
+            } else {
+                bytes.splice(..0, trace.bytes());
+            }
             vec![Bytes::from(bytes)]
         } else {
             vec![Bytes::from(trace), Bytes::from(bytes)]

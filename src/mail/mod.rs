@@ -4,6 +4,7 @@
 //! socket, and nothing here knows about MIME: that is [`crate::mime`].
 
 mod address;
+mod by_id;
 mod envelope;
 mod id;
 mod outcome;
@@ -12,6 +13,7 @@ mod reply;
 mod role;
 
 pub use address::{Address, AddressError, DomainError, DomainName};
+pub use by_id::ById;
 pub use envelope::{Body, Envelope, Notify, Recipient, Return};
 pub use id::QueueId;
 pub use outcome::{Outcome, Status};

@@ -14,7 +14,7 @@ pub(super) struct Job {
     pub owner: OwnerId,
     /// How many there are.
     recipients: u16,
-    pub stage: Stage,
+    stage: Packed,
     /// In milliseconds since 1970.
     pub accepted_at: u64,
     /// Of recipients to whom something has happened, in their order. A thin pointer: mostly there are none.
@@ -32,16 +32,60 @@ struct Known {
 pub(super) enum Stage {
     /// In its lane.
     Ready,
-    /// Among those that have a time.
+    /// Among those that have a time: see [`Stage::until`].
     Deferred(u64),
     /// Being delivered, or the operator's.
     Taken,
 }
 
+/// A stage in eight bytes: a time, of which the first two milliseconds say something else.
+#[derive(Clone, Copy)]
+struct Packed(u64);
+
+impl Packed {
+    const READY: Self = Self(0);
+    const TAKEN: Self = Self(1);
+
+    fn of(stage: Stage) -> Self {
+        match stage {
+            Stage::Ready => Self::READY,
+            Stage::Taken => Self::TAKEN,
+            Stage::Deferred(next) => Self(next.max(Stage::FIRST)),
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self.0 {
+            0 => Stage::Ready,
+            1 => Stage::Taken,
+            next => Stage::Deferred(next),
+        }
+    }
+}
+
+impl Stage {
+    /// The earliest time to which anything is deferred.
+    const FIRST: u64 = 2;
+
+    /// Until this time.
+    pub fn until(next: u64) -> Self {
+        Self::Deferred(next.max(Self::FIRST))
+    }
+}
+
 impl Job {
     /// A message to which nothing has happened yet; it is nowhere.
     pub fn new(lane: LaneId, owner: OwnerId, recipients: u16, accepted_at: u64) -> Self {
-        Self { lane, owner, recipients, stage: Stage::Taken, accepted_at, known: None }
+        Self { lane, owner, recipients, stage: Packed::of(Stage::Taken), accepted_at, known: None }
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage.stage()
+    }
+
+    /// Gives back where it was.
+    pub fn set_stage(&mut self, stage: Stage) -> Stage {
+        std::mem::replace(&mut self.stage, Packed::of(stage)).stage()
     }
 
     /// Notes what became of a recipient.
@@ -166,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_message_that_waits_takes_few_bytes() {
-        assert!(size_of::<Job>() <= 48, "{}", size_of::<Job>());
+        assert!(size_of::<Job>() <= 40, "{}", size_of::<Job>());
         let mut replies = Replies::default();
         let (one, other) = (replies.of("450 later"), replies.of("451 no"));
         assert!(Arc::ptr_eq(&one, &replies.of("450 later")) && Arc::ptr_eq(&other, &replies.of("451 no")));

@@ -47,7 +47,7 @@ impl Queue {
     pub fn pulse(&self, now: u64) -> Pulse {
         let state = self.state();
         let State { jobs, lanes, ready, taken, moves, width, .. } = &*state;
-        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage == Stage::Ready);
+        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage() == Stage::Ready);
         Pulse { ready: *ready, is_open: lanes.have_turn(now, *width, is_ready), taken: *taken, moves: *moves }
     }
 
@@ -110,7 +110,7 @@ impl Queue {
         let state = self.state();
         let (ready, deferred) = (state.ready, state.timed.len());
         let mut oldest = None;
-        for (id, job) in &state.jobs {
+        for (id, job) in state.jobs.iter() {
             // A notice has the time of the message that it tells of in its id, so an id is as old as its message or
             // older, and ids are in order.
             if oldest.is_some_and(|oldest| id.unix_ms() >= oldest) {
@@ -157,6 +157,6 @@ impl Queue {
 
 impl Found {
     fn of((id, job): (&QueueId, &Job)) -> Self {
-        Self { id: *id, recipients: job.waiting(), in_flight: job.stage == Stage::Taken }
+        Self { id: *id, recipients: job.waiting(), in_flight: job.stage() == Stage::Taken }
     }
 }

@@ -17,7 +17,7 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-use crate::mail::{DomainName, Outcome, QueueId, Status};
+use crate::mail::{ById, DomainName, Outcome, QueueId, Status};
 use crate::retry::Schedule;
 use crate::spool::{Live, Log, MessageHead};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use job::{Job, Replies, Stage, next_of};
 use lanes::Lanes;
 pub use look::{Figures, Pulse};
 use owners::Owners;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -62,7 +62,7 @@ type Heads = Box<dyn Fn(&QueueId) -> Option<Arc<MessageHead>> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    jobs: BTreeMap<QueueId, Job>,
+    jobs: ById<Job>,
     lanes: Lanes,
     hots: Hots,
     /// How many jobs are at [`Stage::Ready`], and how many were taken to be delivered so far.
@@ -251,7 +251,7 @@ impl Queue {
             return None;
         }
         let State { jobs, lanes, hots, width, .. } = &mut *state;
-        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage == Stage::Ready);
+        let is_ready = |id: &QueueId| jobs.get(id).is_some_and(|job| job.stage() == Stage::Ready);
         let (lane, id) = lanes.take(now, *width, is_ready)?;
         let hot = hots.take(lane, &id);
         lanes.began(lane, id, now);
@@ -286,7 +286,7 @@ impl Queue {
         lanes.ended(job.lane, id, now);
         match job.next() {
             Some(0) => state.move_to(id, Stage::Ready),
-            Some(next) => state.move_to(id, Stage::Deferred(next)),
+            Some(next) => state.move_to(id, Stage::until(next)),
             None => {
                 state.remove(id, head, now);
                 state.forget_settled(now);
@@ -300,7 +300,7 @@ impl Queue {
     /// Of a message that is being delivered, the recipients of whom nothing was decided yet.
     pub fn undecided(&self, id: &QueueId, now: u64) -> Option<Vec<Due>> {
         let state = self.state();
-        let job = state.jobs.get(id).filter(|job| job.stage == Stage::Taken)?;
+        let job = state.jobs.get(id).filter(|job| job.stage() == Stage::Taken)?;
         Some(job.due(now))
     }
 
@@ -309,7 +309,7 @@ impl Queue {
     pub fn claim(&self, id: &QueueId) -> Result<Vec<u16>, ClaimError> {
         let mut state = self.state();
         let job = state.jobs.get(id).ok_or(ClaimError::Unknown)?;
-        if job.stage == Stage::Taken {
+        if job.stage() == Stage::Taken {
             return Err(ClaimError::InFlight);
         }
         let (open, lane) = (job.open(), job.lane);
@@ -322,7 +322,7 @@ impl Queue {
     pub fn retry(&self, only: Option<&QueueId>) -> usize {
         let mut state = self.state();
         let waits = |status| next_of(status).is_some_and(|next| next > 0);
-        let may = |job: &Job| job.stage != Stage::Taken && job.any(waits);
+        let may = |job: &Job| job.stage() != Stage::Taken && job.any(waits);
         let ids: Vec<_> = match only {
             Some(id) => state.jobs.get(id).filter(|job| may(job)).map(|_| *id).into_iter().collect(),
             None => state.jobs.iter().filter(|(_, job)| may(job)).map(|(id, _)| *id).collect(),
@@ -453,7 +453,7 @@ impl State {
         self.jobs.insert(id, job);
         match next {
             Some(0) => self.move_to(&id, Stage::Ready),
-            Some(next) => self.move_to(&id, Stage::Deferred(next)),
+            Some(next) => self.move_to(&id, Stage::until(next)),
             None => {}
         }
     }
@@ -461,7 +461,7 @@ impl State {
     /// Takes a message from where it is and puts it there.
     fn move_to(&mut self, id: &QueueId, stage: Stage) {
         let Some(job) = self.jobs.get_mut(id) else { return };
-        match std::mem::replace(&mut job.stage, stage) {
+        match job.set_stage(stage) {
             // Its lane passes over it when its turn comes.
             Stage::Ready => self.ready -= 1,
             Stage::Deferred(next) => drop(self.timed.remove(&(next, *id))),
@@ -481,7 +481,7 @@ impl State {
     fn make_due(&mut self, id: &QueueId, which: impl Fn(Status) -> bool) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.make_due(which);
-        if job.stage != Stage::Ready {
+        if job.stage() != Stage::Ready {
             self.move_to(id, Stage::Ready);
         }
     }

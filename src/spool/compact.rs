@@ -215,7 +215,7 @@ fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<So
     let sources = owners.filter_map(|owner| match owner {
         Owner::Message(id) => index.messages.get(id).map(|message| Source {
             what: What::Message { id: *id, newest: message.newest().to_vec() },
-            place: message.place,
+            place: message.place(),
         }),
         Owner::Setting(key) => index.settings.get(key).map(|(value, place)| Source {
             what: What::Settings(Effect::Setting { key: key.clone(), value: Some(value.clone()) }),

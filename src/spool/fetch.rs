@@ -46,7 +46,7 @@ impl Log {
     /// An open file can be read even after its segment was freed.
     fn place(&self, id: &QueueId) -> Result<(Arc<File>, Seal, Place), BodyError> {
         let index = self.0.shared.index();
-        let place = index.messages.get(id).ok_or(BodyError::NotFound)?.place;
+        let place = index.messages.get(id).ok_or(BodyError::NotFound)?.place();
         let segment = index.segments.get(&place.segment).ok_or(BodyError::NotFound)?;
         Ok((Arc::clone(&segment.file), segment.seal, place))
     }

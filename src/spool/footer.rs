@@ -100,7 +100,7 @@ impl Footer {
     pub fn of(index: &Index, number: u64) -> Option<Self> {
         let segment = index.segments.get(&number).filter(|segment| !segment.bad)?;
         let notes = segment.notes.as_deref().filter(|notes| notes.suffice())?;
-        let here = |id: &QueueId| index.messages.get(id).filter(|message| message.place.segment == number);
+        let here = |id: &QueueId| index.messages.get(id).filter(|message| message.place().segment == number);
         let live = segment.live.iter().filter_map(|owner| match owner {
             Owner::Message(id) => Some(LiveMessage::of(*id, here(id)?, notes.touched.contains(id))),
             Owner::Setting(_) | Owner::Settings(_) => None,
@@ -108,7 +108,7 @@ impl Footer {
         let (mut touched, mut gone) = (Vec::new(), Vec::new());
         for id in &notes.touched {
             match index.messages.get(id) {
-                Some(message) if message.place.segment == number => {}
+                Some(message) if message.place().segment == number => {}
                 Some(message) => touched.push((*id, message.newest().to_vec())),
                 None => gone.push(*id),
             }
@@ -188,7 +188,7 @@ impl LiveMessage {
     fn of(id: QueueId, message: &Message, touched: bool) -> Self {
         Self {
             id,
-            spot: Spot::of(&message.place),
+            spot: Spot::of(&message.place()),
             accepted_at: message.accepted_at,
             recipients: message.recipients,
             lane: message.lane,

@@ -8,7 +8,7 @@ use super::owners::{Owner, Owners};
 use super::record::{DAMAGED, Effect, HEADER, Header, SECONDED, Seal};
 use super::segment::DATA;
 use super::{Cursor, Live, MessageHead, second};
-use crate::mail::{Outcome, QueueId, Status};
+use crate::mail::{ById, Outcome, QueueId, Status};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -63,10 +63,22 @@ impl Place {
     }
 }
 
+/// A place, in half the bytes: a segment is no larger than four gibibytes unless one record fills it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed {
+    segment: u32,
+    offset: u32,
+    head_len: u32,
+    head_crc: u32,
+    body_len: u32,
+    body_crc: u32,
+    flags: u8,
+}
+
 /// What the fold keeps of an unsettled message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
-    pub place: Place,
+    place: Packed,
     pub accepted_at: u64,
     /// How many there are.
     pub recipients: u16,
@@ -81,7 +93,16 @@ pub(super) struct Message {
 
 impl Message {
     pub fn new(place: Place, accepted_at: u64, recipients: u16, names: (NonZeroU32, Option<NonZeroU32>)) -> Self {
+        let Place { segment, offset, head_len, head_crc, body_len, body_crc, flags } = place;
+        // Neither number is reached: one more is counted for each 64 MiB, the other is bounded by that.
+        let (segment, offset) = (u32::try_from(segment).unwrap_or(u32::MAX), u32::try_from(offset).unwrap_or(u32::MAX));
+        let place = Packed { segment, offset, head_len, head_crc, body_len, body_crc, flags };
         Self { place, accepted_at, recipients, lane: names.0, from: names.1, newest: None }
+    }
+
+    pub fn place(&self) -> Place {
+        let Packed { segment, offset, head_len, head_crc, body_len, body_crc, flags } = self.place;
+        Place { segment: segment.into(), offset: offset.into(), head_len, head_crc, body_len, body_crc, flags }
     }
 
     pub fn newest(&self) -> &[Outcome] {
@@ -186,7 +207,7 @@ impl Segment {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub messages: BTreeMap<QueueId, Message>,
+    pub messages: ById<Message>,
     pub settings: BTreeMap<Box<str>, (Bytes, Place)>,
     pub segments: BTreeMap<u64, Segment>,
     /// Bytes of live records.
@@ -222,7 +243,7 @@ impl Index {
         match effect {
             Effect::Message { id, newest: Some(_), .. } => notes.touch(*id),
             Effect::Outcomes { id, .. } => {
-                if self.messages.get(id).is_some_and(|message| message.place.segment != segment) {
+                if self.messages.get(id).is_some_and(|message| message.place().segment != segment) {
                     notes.touch(*id);
                 }
             }
@@ -240,7 +261,7 @@ impl Index {
             return;
         }
         if let Some(old) = self.messages.remove(&id) {
-            self.remove_live(old.place);
+            self.remove_live(old.place());
         }
         let names = self.segments.get_mut(&place.segment).map(|segment| &mut segment.names);
         let (lane, from) = names.map_or((NonZeroU32::MIN, None), |names| names.of(head));
@@ -277,7 +298,7 @@ impl Index {
         match segment.and_then(|segment| segment.live.get_mut(place.offset)) {
             Some(Owner::Settings(keys)) => _ = keys.insert(key.clone()),
             Some(owner @ Owner::Setting(_)) => {
-                let mut keys = BTreeSet::from([key.clone()]);
+                let mut keys = Box::new(BTreeSet::from([key.clone()]));
                 if let Owner::Setting(first) = owner {
                     keys.insert(first.clone());
                 }
@@ -291,7 +312,7 @@ impl Index {
     /// Drops a message that nobody can read any more.
     pub fn forget(&mut self, id: &QueueId) {
         if let Some(message) = self.messages.remove(id) {
-            self.remove_live(message.place);
+            self.remove_live(message.place());
         }
     }
 
@@ -345,7 +366,7 @@ impl Index {
             .messages
             .iter()
             .map(|(id, message)| {
-                let names = self.segments.get(&message.place.segment).map(|segment| &segment.names);
+                let names = self.segments.get(&message.place().segment).map(|segment| &segment.names);
                 let mut name =
                     |number| shared.shared(names.and_then(|names| names.get(number)).map_or("", |name| name));
                 Live {

@@ -11,7 +11,9 @@ pub(super) enum Owner {
     Message(QueueId),
     Setting(Box<str>),
     /// Of the keys that one record holds those whose value is still the one in it.
-    Settings(BTreeSet<Box<str>>),
+    /// Behind a pointer, since nearly all records are messages, and there may be a million.
+    #[expect(clippy::box_collection, reason = "it makes every other owner smaller")]
+    Settings(Box<BTreeSet<Box<str>>>),
 }
 
 /// Live records by their offset. What is no longer live leaves a gap, and gaps are closed once they are the half.

@@ -214,7 +214,7 @@ pub fn fuzz_recover(data: &[u8]) {
     index.segments.insert(seal.segment, Segment::new(Arc::new(file), seal, keep));
     let _ = fold_records(&data, seal, keep, &mut index, &mut recovered);
     let settings: BTreeMap<u64, u64> = index.settings.values().map(|(_, place)| (place.offset, place.len())).collect();
-    let live = index.messages.values().map(|m| m.place.len()).sum::<u64>() + settings.values().sum::<u64>();
+    let live = index.messages.values().map(|m| m.place().len()).sum::<u64>() + settings.values().sum::<u64>();
     assert_eq!(index.live, live);
     assert!(live <= keep);
     assert_eq!(index.live_messages().len(), index.messages.len());

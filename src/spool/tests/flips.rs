@@ -9,11 +9,11 @@ use crate::spool::recover::recover;
 fn found(dir: &Path, id: &QueueId) -> Option<(Result<MessageHead, BodyError>, bool)> {
     let (index, _) = recover(&dir.join("log")).unwrap();
     let message = index.messages.get(id)?;
-    let segment = &index.segments[&message.place.segment];
-    let mut body = vec![0; message.place.body_len as usize];
-    segment.file.read_exact_at(&mut body, message.place.body_offset()).unwrap();
-    let right = crc32fast::hash(&body) == message.place.body_crc;
-    Some((head_at(&*segment.file, segment.seal, &message.place), right))
+    let segment = &index.segments[&message.place().segment];
+    let mut body = vec![0; message.place().body_len as usize];
+    segment.file.read_exact_at(&mut body, message.place().body_offset()).unwrap();
+    let right = crc32fast::hash(&body) == message.place().body_crc;
+    Some((head_at(&*segment.file, segment.seal, &message.place()), right))
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn one_wrong_bit_in_a_message_never_loses_it() {
         // The last ones that were synced, of which no later record tells.
         let waiting: Vec<_> = [7, 8, 9].map(|n| log.append(message(n, 2))).into();
         waiting.into_iter().for_each(|durable| durable.wait().unwrap());
-        let (place, wanted) = (log.0.shared.index().messages[&id(8)].place, head(8, 2));
+        let (place, wanted) = (log.0.shared.index().messages.get(&id(8)).unwrap().place(), head(8, 2));
         drop(log);
         let path = segment::path(&dir.path().join("log"), 1);
         if !with_footer {
@@ -55,7 +55,7 @@ fn readers_meet_a_message_whose_own_record_is_damaged_once() {
     let dir = TempDir::new().unwrap();
     let (log, _) = open(dir.path());
     (1..=3).for_each(|n| log.append(message(n, 2)).wait().unwrap());
-    let place = log.0.shared.index().messages[&id(2)].place;
+    let place = log.0.shared.index().messages.get(&id(2)).unwrap().place();
     let (path, all) = (segment::path(&dir.path().join("log"), 1), everything(&log, Cursor::default()));
     assert_eq!(all.len(), 3);
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();

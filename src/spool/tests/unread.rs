@@ -26,7 +26,7 @@ fn an_envelope_is_damaged_only_where_both_copies_were_read() {
     log.append(message(1, 2)).wait().unwrap();
     let (place, seal) = {
         let index = log.0.shared.index();
-        (index.messages[&id(1)].place, index.segments[&1].seal)
+        (index.messages.get(&id(1)).unwrap().place(), index.segments[&1].seal)
     };
     let good = fs::read(segment::path(&dir.path().join("log"), 1)).unwrap();
     let copies = [place.head_offset(), place.end() + place.head_offset() - place.offset + 20];
