@@ -9,6 +9,7 @@ mod envelope;
 mod id;
 mod outcome;
 mod received;
+mod replies;
 mod reply;
 mod role;
 
@@ -18,5 +19,6 @@ pub use envelope::{Body, Envelope, Notify, Recipient, Return};
 pub use id::QueueId;
 pub use outcome::{Outcome, Status};
 pub use received::{Protocol, Trace, received_header, rfc5322_date};
+pub use replies::Replies;
 pub use reply::{Enhanced, Reply};
 pub use role::Role;

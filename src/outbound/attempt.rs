@@ -19,6 +19,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// How an attempt ended, apart from the outcomes that it wrote.
 pub enum Ended {
@@ -100,19 +101,29 @@ async fn unreachable(outbound: &Outbound, job: Attempt, why: String) -> Ended {
     Ended::Unreachable(why)
 }
 
-/// Notes a failed probe for every message that is due: the smarthost was tried for all of them.
-pub async fn put_off_due(outbound: &Outbound, why: &str) {
-    outbound.queue.wake_due(clock::steady_ms());
+/// Notes a failed probe for every message that is due: the smarthost was tried for all of them. Of a long queue as many
+/// as there is time for until the next probe, or until the relay stops; the others come after that.
+pub async fn put_off_due(outbound: &Outbound, why: &str, until: Instant, stop: &watch::Receiver<bool>) {
     let mut count = 0u32;
-    while let Some(job) = outbound.queue.take_stranded(clock::steady_ms()) {
-        let held = Held::new(outbound, job.id);
-        match supervise::caught(unreachable(outbound, job, why.to_owned())).await {
-            Ok(_) => held.given_back(),
-            Err(panic) => held.release(&panic).await,
+    loop {
+        let now = clock::steady_ms();
+        let next = outbound.queue.wake_due(now);
+        while let Some(job) = outbound.queue.take_stranded(clock::steady_ms()) {
+            let held = Held::new(outbound, job.id);
+            match supervise::caught(unreachable(outbound, job, why.to_owned())).await {
+                Ok(_) => held.given_back(),
+                Err(panic) => held.release(&panic).await,
+            }
+            if *stop.borrow() || Instant::now() >= until {
+                return;
+            }
+            count += 1;
+            if count.is_multiple_of(256) {
+                tokio::task::yield_now().await;
+            }
         }
-        count += 1;
-        if count.is_multiple_of(256) {
-            tokio::task::yield_now().await;
+        if next.is_none_or(|next| next > now) {
+            return;
         }
     }
 }

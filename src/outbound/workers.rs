@@ -185,6 +185,7 @@ async fn make_workers(outbound: &Arc<Outbound>, workers: &mut JoinSet<()>, mut s
     let mut stuck = false;
     // What was stranded before the start waits for nothing but the first probe.
     let mut probe_pause = Duration::ZERO;
+    let mut next_probe = None;
     let mut was_told = outbound.queue.unreachable().is_none();
     let mut pace = Pace::default();
     let mut grow = tokio::time::interval(GROW_EVERY);
@@ -215,16 +216,25 @@ async fn make_workers(outbound: &Arc<Outbound>, workers: &mut JoinSet<()>, mut s
         }
         if let Some(down) = outbound.queue.unreachable() {
             allowed = 1;
+            let at = *next_probe.get_or_insert_with(|| Instant::now() + probe_pause);
             tokio::select! {
-                () = tokio::time::sleep(probe_pause) => {}
+                () = tokio::time::sleep_until(at.into()) => {}
                 _ = stop.changed() => continue,
             }
+            next_probe = None;
             match outbound.connect().await {
                 Ok(connection) => {
                     (probe_pause, was_told) = (PROBE_FIRST, true);
                     tracing::info!("the smarthost answers again");
                     outbound.queue.smarthost_is_up();
                     spawn(workers, outbound, &stop, Some(connection));
+                    let mut last = None;
+                    while !*stop.borrow()
+                        && let Some(next) = outbound.queue.free_stranded(last)
+                    {
+                        last = Some(next);
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(e) if e.kind == OpenErrorKind::Stopping => {}
                 Err(e) => {
@@ -232,7 +242,8 @@ async fn make_workers(outbound: &Arc<Outbound>, workers: &mut JoinSet<()>, mut s
                     if !std::mem::replace(&mut was_told, true) {
                         tracing::warn!("the smarthost cannot be reached, mail waits: {e}");
                     }
-                    put_off_due(outbound, &e.to_string()).await;
+                    let at = *next_probe.insert(Instant::now() + probe_pause);
+                    put_off_due(outbound, &e.to_string(), at, &stop).await;
                     tracing::debug!(since = down.since, "the smarthost still cannot be reached: {e}");
                 }
             }

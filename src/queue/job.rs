@@ -185,25 +185,6 @@ pub(super) fn next_of(status: Status) -> Option<u64> {
     }
 }
 
-/// The last replies, so that a thousand messages that a smarthost puts off with the same words keep them once.
-#[derive(Default)]
-pub(super) struct Replies {
-    last: [Arc<str>; 16],
-    turn: usize,
-}
-
-impl Replies {
-    pub fn of(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.last.iter().find(|known| ***known == *text) {
-            return Arc::clone(known);
-        }
-        let reply: Arc<str> = text.into();
-        self.turn = (self.turn + 1) % self.last.len();
-        self.last[self.turn] = Arc::clone(&reply);
-        reply
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,8 +192,5 @@ mod tests {
     #[test]
     fn a_message_that_waits_takes_few_bytes() {
         assert!(size_of::<Job>() <= 40, "{}", size_of::<Job>());
-        let mut replies = Replies::default();
-        let (one, other) = (replies.of("450 later"), replies.of("451 no"));
-        assert!(Arc::ptr_eq(&one, &replies.of("450 later")) && Arc::ptr_eq(&other, &replies.of("451 no")));
     }
 }

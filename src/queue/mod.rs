@@ -17,17 +17,18 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-use crate::mail::{ById, DomainName, Outcome, QueueId, Status};
+use crate::mail::{ById, DomainName, Outcome, QueueId, Replies, Status};
 use crate::retry::Schedule;
 use crate::spool::{Live, Log, MessageHead};
 use bytes::Bytes;
 pub use hot::Hot;
 use hot::Hots;
-use job::{Job, Replies, Stage, next_of};
+use job::{Job, Stage, next_of};
 use lanes::Lanes;
 pub use look::{Figures, Pulse};
 use owners::Owners;
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -85,6 +86,8 @@ struct State {
     owners: Owners,
 }
 
+/// Messages that are moved in one go: nobody waits longer for the lock, however many there are.
+const BATCH: usize = 1_000;
 /// How long, and how many, messages are remembered after they have left.
 const SETTLED_MS: u64 = 3_000;
 const MOST_SETTLED: usize = 8_000;
@@ -320,18 +323,29 @@ impl Queue {
 
     /// Makes a message, or all of them, due now. How many there were.
     pub fn retry(&self, only: Option<&QueueId>) -> usize {
-        let mut state = self.state();
         let waits = |status| next_of(status).is_some_and(|next| next > 0);
         let may = |job: &Job| job.stage() != Stage::Taken && job.any(waits);
-        let ids: Vec<_> = match only {
-            Some(id) => state.jobs.get(id).filter(|job| may(job)).map(|_| *id).into_iter().collect(),
-            None => state.jobs.iter().filter(|(_, job)| may(job)).map(|(id, _)| *id).collect(),
+        let (mut from, to) = match only {
+            Some(id) => (Bound::Included(*id), Bound::Included(*id)),
+            None => (Bound::Unbounded, Bound::Unbounded),
         };
-        ids.iter().for_each(|id| state.make_due(id, |_| true));
-        drop(state);
+        let mut count = 0;
+        loop {
+            let mut state = self.state();
+            let looked_at: Vec<_> = state.jobs.range((from, to)).take(BATCH).map(|(id, job)| (*id, may(job))).collect();
+            let Some((last, _)) = looked_at.last() else { break };
+            from = Bound::Excluded(*last);
+            for (id, _) in looked_at.iter().filter(|(_, may)| *may) {
+                state.make_due(id, |_| true);
+                count += 1;
+            }
+            drop(state);
+            self.more();
+            std::thread::yield_now();
+        }
         self.sooner.notify_one();
         self.more();
-        ids.len()
+        count
     }
 
     /// Keeps everything back, or gives it out again.
@@ -361,19 +375,30 @@ impl Queue {
         is_news
     }
 
-    /// Gives out work again; what waited for the smarthost alone is due now.
+    /// Gives out work again. What waited for the smarthost alone is due now: see [`Self::free_stranded`].
     pub fn smarthost_is_up(&self) {
+        self.state().unreachable = None;
+        self.more();
+    }
+
+    /// Makes due what waited for the smarthost alone, of the next [`BATCH`] messages that have a time, behind `last` of
+    /// them. Gives back the last that it looked at; `None` at their end, or where the smarthost is down again.
+    pub fn free_stranded(&self, last: Option<(u64, QueueId)>) -> Option<(u64, QueueId)> {
         let mut state = self.state();
-        if state.unreachable.take().is_none() {
-            return;
+        if state.unreachable.is_some() {
+            return None;
         }
+        let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let looked_at: Vec<_> = state.timed.range(behind).take(BATCH).copied().collect();
         let is_stranded = |status: Status| matches!(status, Status::Stranded { .. });
-        let waits = |job: &Job| job.any(is_stranded);
-        let deferred = state.timed.iter().map(|(_, id)| *id);
-        let stranded: Vec<_> = deferred.filter(|id| state.jobs.get(id).is_some_and(waits)).collect();
-        stranded.iter().for_each(|id| state.make_due(id, is_stranded));
+        for (_, id) in &looked_at {
+            if state.jobs.get(id).is_some_and(|job| job.any(is_stranded)) {
+                state.make_due(id, is_stranded);
+            }
+        }
         drop(state);
         self.more();
+        looked_at.last().copied()
     }
 
     /// Why the smarthost cannot be reached, if it cannot.
@@ -398,22 +423,23 @@ impl Queue {
         self.more();
     }
 
-    /// Moves what has fallen due at `now` to the messages to be taken; returns the next due time.
+    /// Moves what has fallen due at `now`, [`BATCH`] messages of it at most, to those to be taken; returns the next due
+    /// time, which is over where there are more.
     pub fn wake_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state();
-        let mut woken = false;
+        let mut woken = 0;
         state.lanes.tidy(now);
         let next = loop {
             match state.timed.first().copied() {
-                Some((due, id)) if due <= now => {
+                Some((due, id)) if due <= now && woken < BATCH => {
                     state.move_to(&id, Stage::Ready);
-                    woken = true;
+                    woken += 1;
                 }
                 other => break other.map(|(due, _)| due),
             }
         };
         drop(state);
-        if woken {
+        if woken > 0 {
             self.more();
         }
         next

@@ -49,6 +49,14 @@ fn queue() -> Queue {
     queue
 }
 
+fn up(queue: &Queue) {
+    queue.smarthost_is_up();
+    let mut last = None;
+    while let Some(next) = queue.free_stranded(last) {
+        last = Some(next);
+    }
+}
+
 fn due(attempt: &Attempt) -> Vec<(u16, u32)> {
     attempt.due.iter().map(|due| (due.recipient, due.attempts)).collect()
 }
@@ -100,10 +108,32 @@ fn a_smarthost_that_is_down_strands_and_frees() {
     queue.finish(&attempt.id, None, 7);
     assert!(queue.take(0).is_none());
     assert_eq!(queue.unreachable().unwrap().since, 7);
-    queue.smarthost_is_up();
+    up(&queue);
     let order: Vec<_> = std::iter::from_fn(|| queue.take(8)).map(|a| (a.id, due(&a))).collect();
     assert_eq!(order, [(id(2), vec![(0, 0)]), (id(1), vec![(0, 1)])]);
     assert_eq!(queue.wake_due(u64::MAX), None);
+}
+
+#[test]
+fn a_long_queue_is_moved_in_batches() {
+    let queue = queue();
+    let id = |n: u64| QueueId::new(n, [0; 10]);
+    let many = BATCH as u64 * 2 + 10;
+    queue.smarthost_is_down("connection refused", 0);
+    for n in 0..many {
+        queue.insert(id(n), head(1), None);
+        queue.take_stranded(0).unwrap();
+        queue.note(&id(n), &[outcome(0, Status::Stranded { attempts: 1, next: 60_000, age: 5, told: false })]);
+        queue.finish(&id(n), None, 0);
+    }
+    queue.smarthost_is_up();
+    let first = queue.free_stranded(None);
+    assert_eq!((first, queue.backlog()), (Some((60_000, id(999))), BATCH));
+    // Of what is left, a batch falls due by time.
+    assert_eq!((queue.wake_due(60_000), queue.backlog()), (Some(60_000), 2 * BATCH));
+    queue.smarthost_is_down("connection refused", 0);
+    assert_eq!((queue.free_stranded(first), queue.backlog()), (None, 2 * BATCH), "it is down again");
+    assert_eq!((queue.retry(None), queue.backlog()), (BATCH + 10, 2 * BATCH + 10), "those that fell due count");
 }
 
 #[test]
@@ -222,7 +252,7 @@ fn what_was_stranded_before_the_start_waits_for_the_smarthost_alone() {
     queue.set_width(8);
     let down = queue.unreachable().unwrap();
     assert_eq!((down.since, &*down.why, queue.take(8).is_none()), (1, "x", true));
-    queue.smarthost_is_up();
+    up(&queue);
     let attempt = queue.take(8).unwrap();
     assert_eq!((attempt.id, attempt.due), (id(1), vec![Due { recipient: 0, attempts: 3, age: 9, at: 1, told: true }]));
     assert!(queue.take(8).is_none(), "a smarthost put this one off");

@@ -214,7 +214,7 @@ fn sources<'a>(index: &Index, owners: impl Iterator<Item = &'a Owner>) -> Vec<So
     let mut bytes = 0;
     let sources = owners.filter_map(|owner| match owner {
         Owner::Message(id) => index.messages.get(id).map(|message| Source {
-            what: What::Message { id: *id, newest: message.newest().to_vec() },
+            what: What::Message { id: *id, newest: message.newest() },
             place: message.place(),
         }),
         Owner::Setting(key) => index.settings.get(key).map(|(value, place)| Source {

@@ -109,7 +109,7 @@ impl Footer {
         for id in &notes.touched {
             match index.messages.get(id) {
                 Some(message) if message.place().segment == number => {}
-                Some(message) => touched.push((*id, message.newest().to_vec())),
+                Some(message) => touched.push((*id, message.newest())),
                 None => gone.push(*id),
             }
         }
@@ -193,7 +193,7 @@ impl LiveMessage {
             recipients: message.recipients,
             lane: message.lane,
             from: message.from,
-            newest: message.newest().to_vec(),
+            newest: message.newest(),
             touched,
         }
     }
@@ -220,7 +220,7 @@ impl Index {
         for (id, newest) in footer.touched {
             notes.touched.insert(id);
             if let Some(message) = self.messages.get_mut(&id) {
-                message.set_newest(newest);
+                message.set_newest(newest, &mut self.replies);
             }
         }
         let mut live = Vec::with_capacity(footer.live.len());
@@ -230,7 +230,7 @@ impl Index {
             }
             let place = spot.place(number);
             let mut message = Message::new(place, accepted_at, recipients, (lane, from));
-            message.set_newest(newest);
+            message.set_newest(newest, &mut self.replies);
             self.forget(&id);
             self.messages.insert(id, message);
             live.push((place, Held::Message(id)));

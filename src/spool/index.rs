@@ -8,7 +8,7 @@ use super::owners::{Owner, Owners};
 use super::record::{DAMAGED, Effect, HEADER, Header, SECONDED, Seal};
 use super::segment::DATA;
 use super::{Cursor, Live, MessageHead, second};
-use crate::mail::{ById, Outcome, QueueId, Status};
+use crate::mail::{ById, Outcome, QueueId, Replies, Status};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -87,8 +87,17 @@ pub(super) struct Message {
     pub from: Option<NonZeroU32>,
     /// The last outcome of each recipient that has one, by recipient. Behind one pointer, since most have none and there
     /// may be a million messages.
-    #[allow(clippy::box_collection)]
-    newest: Option<Box<Vec<Outcome>>>,
+    #[expect(clippy::box_collection, reason = "it is a third of the size, and seldom there")]
+    newest: Option<Box<Vec<Kept>>>,
+}
+
+/// An outcome whose reply may be that of others too.
+#[derive(Clone, Debug)]
+struct Kept {
+    recipient: u16,
+    status: Status,
+    at: u64,
+    reply: Arc<str>,
 }
 
 impl Message {
@@ -105,22 +114,44 @@ impl Message {
         Place { segment: segment.into(), offset: offset.into(), head_len, head_crc, body_len, body_crc, flags }
     }
 
-    pub fn newest(&self) -> &[Outcome] {
+    pub fn newest(&self) -> Vec<Outcome> {
+        let outcome = |kept: &Kept| Outcome {
+            recipient: kept.recipient,
+            status: kept.status,
+            reply: (*kept.reply).into(),
+            at: kept.at,
+        };
+        self.kept().iter().map(outcome).collect()
+    }
+
+    fn kept(&self) -> &[Kept] {
         self.newest.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    pub fn set_newest(&mut self, newest: Vec<Outcome>) {
-        self.newest = (!newest.is_empty()).then(|| Box::new(newest));
+    pub fn set_newest(&mut self, newest: Vec<Outcome>, replies: &mut Replies) {
+        self.newest = None;
+        self.fold(newest, replies);
     }
 
-    fn fold(&mut self, outcomes: Vec<Outcome>) {
-        if outcomes.iter().any(|outcome| outcome.recipient < self.recipients) {
-            fold(self.newest.get_or_insert_default(), outcomes, self.recipients);
+    fn fold(&mut self, outcomes: Vec<Outcome>, replies: &mut Replies) {
+        let count = self.recipients;
+        for Outcome { recipient, status, reply, at } in outcomes.into_iter().filter(|o| o.recipient < count) {
+            let kept = Kept { recipient, status, at, reply: replies.of(&reply) };
+            let newest = self.newest.get_or_insert_default();
+            match newest.binary_search_by_key(&recipient, |kept| kept.recipient) {
+                Ok(at) => newest[at] = kept,
+                Err(at) => {
+                    if newest.is_empty() {
+                        newest.reserve_exact(1);
+                    }
+                    newest.insert(at, kept);
+                }
+            }
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.newest().iter().filter(|o| o.status.is_settled()).count() == usize::from(self.recipients)
+        self.kept().iter().filter(|kept| kept.status.is_settled()).count() == usize::from(self.recipients)
     }
 }
 
@@ -210,6 +241,7 @@ pub(super) struct Index {
     pub messages: ById<Message>,
     pub settings: BTreeMap<Box<str>, (Bytes, Place)>,
     pub segments: BTreeMap<u64, Segment>,
+    pub(super) replies: Replies,
     /// Bytes of live records.
     pub live: u64,
     /// The highest number that recovery found a segment to have, damaged ones included.
@@ -224,7 +256,7 @@ impl Index {
             Effect::Message { id, head, newest } => self.apply_message(id, &head, newest, place),
             Effect::Outcomes { id, outcomes } => {
                 let Some(message) = self.messages.get_mut(&id) else { return };
-                message.fold(outcomes);
+                message.fold(outcomes, &mut self.replies);
                 if message.is_settled() {
                     self.forget(&id);
                 }
@@ -266,7 +298,7 @@ impl Index {
         let names = self.segments.get_mut(&place.segment).map(|segment| &mut segment.names);
         let (lane, from) = names.map_or((NonZeroU32::MIN, None), |names| names.of(head));
         let mut message = Message::new(place, head.accepted_at, count(head), (lane, from));
-        message.fold(newest.unwrap_or_default());
+        message.fold(newest.unwrap_or_default(), &mut self.replies);
         if !message.is_settled() {
             self.messages.insert(id, message);
             self.add_live(place, Owner::Message(id));
@@ -375,7 +407,7 @@ impl Index {
                     lane: name(message.lane),
                     from_domain: message.from.map(&mut name),
                     recipients: message.recipients,
-                    newest: message.newest().to_vec(),
+                    newest: message.newest(),
                 }
             })
             .collect();

@@ -56,7 +56,7 @@ const CURSOR_KEY: &[u8] = b"\0cursor";
 const COUNTED_KEY: &[u8] = b"\0counted";
 const MADE_KEY: &[u8] = b"\0made";
 const BEGUN_KEY: &[u8] = b"\0begun";
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_BYTES: u64 = 12 * 1024 * 1024;
 /// Deleted when sled will not open on a full disk, which it does not without some room.
 const BALLAST_BYTES: i64 = 16 * 1024 * 1024;
 

@@ -31,8 +31,7 @@ pub(super) fn cut_footer(path: &Path) {
 
 /// The fold, and all that the log knows of where its parts lie.
 fn state(index: &Index, recovered: &Recovered) -> String {
-    let messages: Vec<_> =
-        index.messages.iter().map(|(id, m)| (id, m.place(), m.recipients, m.newest().to_vec())).collect();
+    let messages: Vec<_> = index.messages.iter().map(|(id, m)| (id, m.place(), m.recipients, m.newest())).collect();
     // One key that is left of several is one key.
     let owner = |owner: &Owner| match owner {
         Owner::Settings(keys) if keys.len() == 1 => Owner::Setting(keys.first().unwrap().clone()),
