@@ -30,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            messages: 20_000,
+            messages: 10_000,
             recipients: 200_000,
             unwritten_messages: 4_000,
             unwritten_recipients: 40_000,

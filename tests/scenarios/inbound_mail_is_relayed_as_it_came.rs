@@ -34,6 +34,8 @@ fn its_mail_leaves_as_it_came_also_after_a_restart() {
     relay.ok(&["queue", "release"]);
     assert_eq!(without_received(&smarthost.wait_for_text("kept").body), message);
     relay.wait_until_empty();
+    // Once history is open.
+    relay.events();
     let stats = relay.json(&["domain", "stats", "example.com"]);
     assert_eq!(stats["total"]["sent"], 0, "it is nobody's mail: {stats}");
 }
