@@ -136,8 +136,9 @@ impl Writer {
             tracing::error!(segment = place.segment, offset = place.offset, "a message in the log is damaged");
             self.shared.found_damage(place.segment);
         }
+        let healed = |error: &BodyError| self.shared.head_healed(&self.dir, place.segment, error);
         let effect = match what {
-            What::Message { id, newest } => match fetch::head_at(file, seal, &place) {
+            What::Message { id, newest } => match fetch::head_at(file, seal, &place, healed) {
                 Ok(head) => Effect::Message { id, head: Arc::new(head), newest: Some(newest) },
                 Err(BodyError::Damaged) => {
                     // Nobody could deliver it. The segment is kept for the operator.

@@ -19,7 +19,7 @@ impl Log {
     /// What is known of an unsettled message beside its bytes. Reads the disk.
     pub fn head(&self, id: &QueueId) -> Result<MessageHead, BodyError> {
         let (file, seal, place) = self.place(id)?;
-        head_at(&*file, seal, &place)
+        self.head_at(&file, seal, &place)
     }
 
     /// Which listener took an unsettled message.
@@ -33,14 +33,18 @@ impl Log {
         let (file, seal, place) = self.place(id)?;
         let (head_len, body_len) = (place.head_len as usize, place.body_len as usize);
         if body_len > most {
-            return Ok((head_at(&*file, seal, &place)?, None));
+            return Ok((self.head_at(&file, seal, &place)?, None));
         }
         let Ok(mut bytes) = read(&*file, place.head_offset(), head_len + body_len) else {
-            return Ok((head_at(&*file, seal, &place)?, None));
+            return Ok((self.head_at(&file, seal, &place)?, None));
         };
         let body = bytes.split_off(head_len);
-        let head = head_of(&place, &bytes).or_else(|_| head_at(&*file, seal, &place))?;
+        let head = head_of(&place, &bytes).or_else(|_| self.head_at(&file, seal, &place))?;
         Ok((head, Some(body).filter(|body| crc32fast::hash(body) == place.body_crc)))
+    }
+
+    fn head_at(&self, file: &File, seal: Seal, place: &Place) -> Result<MessageHead, BodyError> {
+        head_at(file, seal, place, |error| self.0.shared.head_healed(&self.0.dir, place.segment, error))
     }
 
     /// An open file can be read even after its segment was freed.
@@ -63,8 +67,13 @@ pub(super) fn read(source: &dyn ReadAt, offset: u64, len: usize) -> Result<Vec<u
 }
 
 /// The head at this place, or the second one where that is damaged. `Damaged` only where both were read: one that the
-/// disk did not give now may be right the next time.
-pub(super) fn head_at(source: &dyn ReadAt, seal: Seal, place: &Place) -> Result<MessageHead, BodyError> {
+/// disk did not give now may be right the next time. Where the second one is used, `healed` is told what was wrong.
+pub(super) fn head_at(
+    source: &dyn ReadAt,
+    seal: Seal,
+    place: &Place,
+    healed: impl FnOnce(&BodyError),
+) -> Result<MessageHead, BodyError> {
     let first = read(source, place.head_offset(), place.head_len as usize);
     first.and_then(|bytes| head_of(place, &bytes)).or_else(|error| {
         if !place.is_seconded() {
@@ -72,7 +81,8 @@ pub(super) fn head_at(source: &dyn ReadAt, seal: Seal, place: &Place) -> Result<
         }
         let second = second::head(source, seal, place.end(), place.head_len);
         let second = second.map_err(|e| BodyError::Io(e.to_string()))?;
-        second.and_then(|bytes| head_of(place, &bytes).ok()).ok_or(error)
+        let head = second.and_then(|bytes| head_of(place, &bytes).ok());
+        head.inspect(|_| healed(&error)).ok_or(error)
     })
 }
 

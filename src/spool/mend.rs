@@ -29,6 +29,7 @@ pub(super) struct Tail {
     pub rescued: Vec<Piece>,
     /// Some of it could not be read, which need not stay so.
     unreadable: bool,
+    failed: Option<io::Error>,
 }
 
 pub(super) fn tail(source: &dyn ReadAt, seal: Seal, len: u64) -> io::Result<Tail> {
@@ -41,9 +42,11 @@ pub(super) fn tail(source: &dyn ReadAt, seal: Seal, len: u64) -> io::Result<Tail
             synced = synced.max(header.synced);
         }
     }
+    let failed = walk.take_error();
     let mut walk = Walk::through(source, seal, synced, len);
     let (torn, rescued) = sound(&mut walk, false)?;
-    Ok(Tail { keep: torn.unwrap_or(len), rescued, unreadable: walk.met_unreadable() })
+    let (unreadable, failed) = (walk.met_unreadable(), failed.or(walk.take_error()));
+    Ok(Tail { keep: torn.unwrap_or(len), rescued, unreadable, failed })
 }
 
 /// A sound record, and where its head lies, which may be the second one of a message.
@@ -130,12 +133,14 @@ struct Rescued {
 pub(super) fn mend(dir: &Path, highest: &mut u64, found: &mut Vec<Found>, recovered: &mut Recovered) -> io::Result<()> {
     let unbegun = found.pop_if(|last| last.start.previous == UNBEGUN);
     let mut rescued = Vec::new();
-    let mut unreadable = false;
+    let (mut unreadable, mut failed) = (false, None);
     if let Some(last) = found.last_mut() {
         unreadable = cut(last, &mut rescued, recovered)?;
     }
     if let Some(Found { file, start, end, .. }) = &unbegun {
-        let (_, pieces) = sound(&mut Walk::through(&**file, start.seal, DATA, *end), true)?;
+        let mut walk = Walk::through(&**file, start.seal, DATA, *end);
+        let (_, pieces) = sound(&mut walk, true)?;
+        failed = walk.take_error();
         let kept: u64 = pieces.iter().map(|piece| piece.header.len()).sum();
         let cut = end.saturating_sub(DATA).saturating_sub(kept);
         rescued.extend(pieces.into_iter().map(|piece| Rescued { file: file.clone(), piece }));
@@ -159,7 +164,7 @@ pub(super) fn mend(dir: &Path, highest: &mut u64, found: &mut Vec<Found>, recove
         })?;
         *highest = number.max(*highest);
         let start = Start { version: VERSION, seal, previous: keep };
-        found.push(Found { number, file: Arc::new(file), start, end, bad: false, footer: None });
+        found.push(Found { number, file: Arc::new(file), start, end, bad: false, footer: None, failed });
     } else if let Some(unbegun) = unbegun {
         fs::remove_file(segment::path(dir, unbegun.number))?;
         disk::sync_dir(dir)?;
@@ -173,7 +178,8 @@ fn cut(last: &mut Found, rescued: &mut Vec<Rescued>, recovered: &mut Recovered) 
         // It was written after the last sync.
         return Ok(false);
     }
-    let Tail { keep, rescued: sound, unreadable } = tail(&*last.file, last.start.seal, last.end)?;
+    let Tail { keep, rescued: sound, unreadable, failed } = tail(&*last.file, last.start.seal, last.end)?;
+    last.failed = failed;
     let saved: u64 = sound.iter().map(|piece| piece.header.len()).sum();
     recovered.cut_bytes = last.end.saturating_sub(keep).saturating_sub(saved);
     if keep < last.end {

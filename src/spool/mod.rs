@@ -277,6 +277,8 @@ pub struct Log(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    /// Where the segments are.
+    dir: PathBuf,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -292,7 +294,7 @@ impl Log {
         let shared = Arc::new(Shared::new(index, &recovered));
         let path = options.dir.clone();
         let writer = writer::spawn(shared.clone(), options, lock, faults).map_err(|e| OpenError::io(&path, &e))?;
-        Ok((Self(Arc::new(Handle { shared, writer: Mutex::new(Some(writer)) })), recovered))
+        Ok((Self(Arc::new(Handle { shared, dir: path.join("log"), writer: Mutex::new(Some(writer)) })), recovered))
     }
 
     /// Appends an entry; the future resolves once it is durable. It is written whether or not the future is awaited.

@@ -9,7 +9,7 @@ use super::mend::{Tail, mend, tail};
 use super::record::{Effect, HeadError, Header, Seal, kind};
 use super::second::Firsts;
 use super::segment::{self, DATA, Start, UNBEGUN, VERSION};
-use super::walk::{ReadAt, Step, Walk};
+use super::walk::{Step, Walk};
 use super::{OpenError, Recovered, disk};
 use crate::mail::QueueId;
 use std::collections::BTreeMap;
@@ -58,6 +58,8 @@ pub(super) struct Found {
     pub end: u64,
     pub bad: bool,
     pub footer: Option<Footer>,
+    /// An error of the disk that reading went past.
+    pub failed: Option<io::Error>,
 }
 
 /// Opens a segment. One whose first block is damaged twice over cannot be read, and is put aside.
@@ -66,12 +68,15 @@ fn find(dir: &Path, number: u64, recovered: &mut Recovered) -> Result<Option<Fou
     let fail = |e: io::Error| OpenError::io(&path, &e);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(fail)?;
     let end = file.metadata().map_err(fail)?.len();
-    match Start::read(&file).map_err(fail)? {
+    let healed = |error| {
+        tracing::warn!(file = %path.display(), %error, "the start of this segment of the log is read from its copy");
+    };
+    match Start::read(&file, healed).map_err(fail)? {
         Some(start) if start.version > VERSION => Err(OpenError::Newer { file: path, version: start.version }),
         Some(start) if start.seal.segment == number => {
             let footer = Footer::read(&file, start.seal, end).map_err(fail)?;
             let end = footer.as_ref().map_or(end, |footer| footer.covers);
-            Ok(Some(Found { number, file: Arc::new(file), start, end, bad: false, footer }))
+            Ok(Some(Found { number, file: Arc::new(file), start, end, bad: false, footer, failed: None }))
         }
         _ => {
             tracing::error!(file = %path.display(), "the start of this segment of the log is damaged: put aside");
@@ -105,7 +110,7 @@ fn limit_by_next(found: &mut [Found]) {
 
 /// Folds a segment into the index.
 fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) -> Result<(), OpenError> {
-    let Found { number, file, start, end, bad, footer } = found;
+    let Found { number, file, start, end, bad, footer, failed } = found;
     let bad_before = recovered.bad_records;
     recovered.bad_records += u64::from(bad);
     let seal = start.seal;
@@ -116,7 +121,12 @@ fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) 
         return Ok(());
     }
     let path = segment::path(dir, number);
-    match fold_records(&*file, seal, end, index, recovered) {
+    let mut walk = Walk::through(&*file, seal, DATA, end);
+    let folded = fold_records(&mut walk, seal, index, recovered);
+    if let Some(error) = failed.or(walk.take_error()) {
+        tracing::warn!(file = %path.display(), %error, "the disk did not give all of this segment of the log at once");
+    }
+    match folded {
         Ok(None) => {}
         Ok(Some(format)) => return Err(OpenError::Newer { file: path, version: format.into() }),
         Err(e) => return Err(OpenError::io(&path, &e)),
@@ -142,13 +152,11 @@ fn write_footer(index: &Index, number: u64) {
 
 /// Gives the format of the first head that is too new to be read, if there is one.
 fn fold_records(
-    source: &dyn ReadAt,
+    walk: &mut Walk<'_>,
     seal: Seal,
-    end: u64,
     index: &mut Index,
     recovered: &mut Recovered,
 ) -> io::Result<Option<u8>> {
-    let mut walk = Walk::through(source, seal, DATA, end);
     let mut firsts = Firsts::default();
     while let Some(step) = walk.step()? {
         let Step::Record { offset, header } = step else {
@@ -156,7 +164,7 @@ fn fold_records(
             continue;
         };
         if header.kind == kind::SECOND {
-            let Some(first) = firsts.lost(&mut walk, offset, &header)? else { continue };
+            let Some(first) = firsts.lost(walk, offset, &header)? else { continue };
             let Ok(effect) = Effect::decode(&first.header, first.head) else { continue };
             let id = QueueId::from_bytes(header.id);
             tracing::warn!(queue_id = %id, "the record of a message is damaged: its second head is used");
@@ -201,7 +209,7 @@ pub fn fuzz_recover(data: &[u8]) {
         let _ = Effect::decode(&header, data);
     }
     let len = data.len() as u64;
-    let start = Start::read(&data).ok().flatten();
+    let start = Start::read(&data, drop).ok().flatten();
     let seal = start.map_or(Seal { segment: 1, salt: 0 }, |start| start.seal);
     let _ = Footer::read(&data, seal, len);
     Footer::fuzz(data);
@@ -212,7 +220,7 @@ pub fn fuzz_recover(data: &[u8]) {
     let Ok(file) = File::open("/dev/null") else { return };
     let (mut index, mut recovered) = (Index::default(), Recovered::default());
     index.segments.insert(seal.segment, Segment::new(Arc::new(file), seal, keep));
-    let _ = fold_records(&data, seal, keep, &mut index, &mut recovered);
+    let _ = fold_records(&mut Walk::through(&data, seal, DATA, keep), seal, &mut index, &mut recovered);
     let settings: BTreeMap<u64, u64> = index.settings.values().map(|(_, place)| (place.offset, place.len())).collect();
     let live = index.messages.values().map(|m| m.place().len()).sum::<u64>() + settings.values().sum::<u64>();
     assert_eq!(index.live, live);

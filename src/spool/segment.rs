@@ -67,14 +67,16 @@ impl Start {
     }
 
     /// Reads the first of the two copies that is right; `None` when neither is. One that the disk cannot give is an error
-    /// only where the other is not right either: it may be read again another day.
-    pub fn read(source: &dyn ReadAt) -> io::Result<Option<Self>> {
+    /// only where the other is not right either: it may be read again another day. Where the other is, `healed` is told
+    /// of it.
+    pub fn read(source: &dyn ReadAt, healed: impl FnMut(io::Error)) -> io::Result<Option<Self>> {
         let mut failed = None;
         for at in COPIES {
             let mut block = [0; BLOCK];
             match read_full(source, &mut block, at) {
                 Ok(BLOCK) => {
                     if let Some(start) = Self::decode(&block) {
+                        failed.into_iter().for_each(healed);
                         return Ok(Some(start));
                     }
                 }
@@ -225,7 +227,7 @@ mod tests {
             for at in damaged {
                 file.write_all_at(&[0xff], *at).unwrap();
             }
-            let got = Start::read(&file).unwrap();
+            let got = Start::read(&file, |e| panic!("{e}")).unwrap();
             assert_eq!(got, (damaged.len() < 2).then_some(want), "{damaged:?}");
             for at in COPIES {
                 file.write_all_at(&want.encode(), at).unwrap();
@@ -239,9 +241,11 @@ mod tests {
             }
         }
         let unreadable = Unreadable(file);
-        assert_eq!(Start::read(&unreadable).unwrap(), Some(want));
+        let mut healed = None;
+        assert_eq!(Start::read(&unreadable, |e| healed = e.raw_os_error()).unwrap(), Some(want));
+        assert_eq!(healed, Some(libc::EIO));
         unreadable.0.write_all_at(&[0xff], 4096).unwrap();
-        assert!(Start::read(&unreadable).is_err(), "it may be read another day");
+        assert!(Start::read(&unreadable, drop).is_err(), "it may be read another day");
         fs::write(dir.path().join("0000000000000009.bad"), "").unwrap();
         fs::write(dir.path().join("0000000000000010.new"), "").unwrap();
         let listing = list(dir.path()).unwrap();

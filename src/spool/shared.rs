@@ -4,8 +4,10 @@ use super::asked::Asked;
 use super::index::Index;
 use super::queue::{Item, Queue};
 use super::tail::Tail;
-use super::{AppendError, Cursor, Recovered, Stats, Unwritten, locked};
+use super::{AppendError, BodyError, Cursor, Recovered, Stats, Unwritten, locked, segment};
+use std::collections::BTreeSet;
 use std::mem;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use tokio::sync::watch;
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     /// What is to be freed at somebody's wish.
     pub asked: Mutex<Asked>,
     full: AtomicBool,
+    /// Segments of which it was told that a second head was used.
+    healed: Mutex<BTreeSet<u64>>,
     /// What a writer that panicked had in its hand.
     pub in_hand: Mutex<Vec<Item>>,
     /// What was left when the log was closed.
@@ -49,9 +53,18 @@ impl Shared {
             reads_from: Mutex::default(),
             asked: Mutex::default(),
             full: AtomicBool::new(false),
+            healed: Mutex::default(),
             in_hand: Mutex::default(),
             unwritten: OnceLock::new(),
             counters: Mutex::new(counters),
+        }
+    }
+
+    /// Says once for each segment, in this folder, that a head in it could be read in its second place alone.
+    pub fn head_healed(&self, dir: &Path, segment: u64, error: &BodyError) {
+        if locked(&self.healed).insert(segment) {
+            let file = segment::path(dir, segment);
+            tracing::warn!(file = %file.display(), %error, "an envelope in this segment of the log is read from its copy");
         }
     }
 

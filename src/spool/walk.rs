@@ -62,7 +62,16 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub fn new(source: &'a dyn ReadAt, seal: Seal, from: u64, end: u64) -> Self {
         Self {
-            window: Window { source, end, start: 0, bytes: Vec::new(), step: SMALL, through: 0, unreadable: false },
+            window: Window {
+                source,
+                end,
+                start: 0,
+                bytes: Vec::new(),
+                step: SMALL,
+                through: 0,
+                unreadable: false,
+                failed: None,
+            },
             seal,
             at: from,
             end,
@@ -79,6 +88,11 @@ impl<'a> Walk<'a> {
     /// True when the disk could not give some of the bytes, which were taken for zeros.
     pub fn met_unreadable(&self) -> bool {
         self.window.unreadable
+    }
+
+    /// The first error of the disk, also where it gave the bytes when it was asked again.
+    pub fn take_error(&mut self) -> Option<io::Error> {
+        self.window.failed.take()
     }
 
     /// The offset behind the last step.
@@ -172,6 +186,7 @@ struct Window<'a> {
     /// Bytes that are read at once, whatever of them is passed over; 0: only what is asked for.
     through: usize,
     unreadable: bool,
+    failed: Option<io::Error>,
 }
 
 impl Window<'_> {
@@ -187,7 +202,7 @@ impl Window<'_> {
             let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.bytes.resize(len.max(self.step).min(left), 0);
             self.start = offset;
-            let (read, unreadable) = read_or_zero(self.source, &mut self.bytes, offset)?;
+            let (read, unreadable) = read_or_zero(self.source, &mut self.bytes, offset, &mut self.failed)?;
             self.unreadable |= unreadable;
             self.bytes.truncate(read);
         }
@@ -198,9 +213,14 @@ impl Window<'_> {
 
 /// Reads as [`read_full`] does, but takes pages that the disk cannot give for zeros, and says so: what lies in them is
 /// damaged, and the rest of the log must not go with it.
-fn read_or_zero(source: &dyn ReadAt, buf: &mut [u8], offset: u64) -> io::Result<(usize, bool)> {
+fn read_or_zero(
+    source: &dyn ReadAt,
+    buf: &mut [u8],
+    offset: u64,
+    failed: &mut Option<io::Error>,
+) -> io::Result<(usize, bool)> {
     match read_full(source, buf, offset) {
-        Err(e) if e.raw_os_error() == Some(libc::EIO) => {}
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => drop(failed.get_or_insert(e)),
         done => return done.map(|read| (read, false)),
     }
     let (mut done, mut unreadable) = (0, false);
@@ -314,5 +334,35 @@ mod tests {
         let mut walk = Walk::new(&source, SEAL, 0, noise.len() as u64);
         assert_eq!(walk.step().unwrap(), Some(Step::Gap { from: 0, to: noise.len() as u64 }));
         assert_eq!(walk.step().unwrap(), None);
+    }
+    /// Gives nothing of the first page, for so many reads.
+    struct Failing(Vec<u8>, std::cell::Cell<usize>);
+
+    impl ReadAt for Failing {
+        fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            let left = self.1.get();
+            if offset < SMALL as u64 && left > 0 {
+                self.1.set(left - 1);
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            (&self.0[..]).read_some(buf, offset)
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_known_also_where_it_gave_the_bytes_after_all() {
+        let (bytes, offsets) = records(12);
+        for (times, failed, unreadable) in [(0, false, false), (1, true, false), (usize::MAX, true, true)] {
+            let end = bytes.len() as u64;
+            let source = Failing(bytes.clone(), times.into());
+            let mut walk = Walk::through(&source, SEAL, 0, end);
+            let mut seen = 0;
+            while let Some(step) = walk.step().unwrap() {
+                seen += usize::from(matches!(step, Step::Record { .. }));
+            }
+            assert_eq!((seen == offsets.len(), walk.met_unreadable()), (!unreadable, unreadable), "{times}");
+            let error = walk.take_error().and_then(|error| error.raw_os_error());
+            assert_eq!(error, failed.then_some(libc::EIO), "{times}");
+        }
     }
 }

@@ -71,6 +71,8 @@ class Damage(Case):
                 self.assertRegex(reads[0], r", 0\) += -1 EIO .*\(INJECTED\)")
                 self.assertRegex(reads[1], r", 4096\) += \d+$")
                 self.assertEqual(relay.logged("ERROR"), [])
+                told = relay.logged(f"WARN.*is read from its copy.*{re.escape(self.segment(relay))}.*error=.*error 5")
+                self.assertEqual(len(told), 1, relay.logged("WARN"))
                 self.delivers(sink, ids)
                 self.assertEqual(relay.stop(), 0)
 

@@ -19,7 +19,7 @@ fn segments(dir: &Path) -> Vec<(u64, std::path::PathBuf)> {
 fn footer_at(path: &Path) -> Option<u64> {
     let bytes = fs::read(path).unwrap();
     let source = &bytes[..];
-    let start = Start::read(&source).unwrap().unwrap();
+    let start = Start::read(&source, drop).unwrap().unwrap();
     Footer::read(&source, start.seal, bytes.len() as u64).unwrap().map(|footer| footer.covers)
 }
 
@@ -139,7 +139,7 @@ proptest! {
         let (number, path) = all.last().unwrap();
         cut_footer(path);
         let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
-        let seal = Start::read(&file).unwrap().unwrap().seal;
+        let seal = Start::read(&file, drop).unwrap().unwrap().seal;
         segment::begin(&file, seal, UNBEGUN).unwrap();
         if emptied {
             file.set_len(DATA).unwrap();

@@ -13,7 +13,7 @@ fn found(dir: &Path, id: &QueueId) -> Option<(Result<MessageHead, BodyError>, bo
     let mut body = vec![0; message.place().body_len as usize];
     segment.file.read_exact_at(&mut body, message.place().body_offset()).unwrap();
     let right = crc32fast::hash(&body) == message.place().body_crc;
-    Some((head_at(&*segment.file, segment.seal, &message.place()), right))
+    Some((head_at(&*segment.file, segment.seal, &message.place(), |_| ()), right))
 }
 
 #[test]

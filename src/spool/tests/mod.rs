@@ -239,7 +239,7 @@ fn a_second_process_and_a_later_format_are_refused() {
     log.close();
     let file = segment::path(&dir.path().join("log"), 1);
     let opened = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
-    let start = Start::read(&opened).unwrap().unwrap();
+    let start = Start::read(&opened, drop).unwrap().unwrap();
     let later = Start { version: VERSION + 1, ..start }.encode();
     opened.write_all_at(&later, 0).unwrap();
     opened.write_all_at(&later, 4096).unwrap();

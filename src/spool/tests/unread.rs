@@ -34,21 +34,27 @@ fn an_envelope_is_damaged_only_where_both_copies_were_read() {
         let mut bytes = good.clone();
         damaged.iter().for_each(|at| bytes[usize::try_from(*at).unwrap()] ^= 1);
         let holes = unreadable.iter().map(|at| *at..*at + 1).collect();
-        head_at(&Holes(&bytes, holes), seal, &place)
+        let mut healed = None;
+        let found = head_at(&Holes(&bytes, holes), seal, &place, |error| healed = Some(error.clone()));
+        (found, healed)
     };
     let [first, second] = copies;
     let right = Ok((*head(1, 2)).clone());
-    for (damaged, unreadable) in
-        [(vec![], vec![]), (vec![first], vec![]), (vec![], vec![first]), (vec![second], vec![])]
-    {
-        assert_eq!(found(&damaged, &unreadable), right, "{damaged:?} {unreadable:?}");
+    let error = BodyError::Io(io::Error::from_raw_os_error(libc::EIO).to_string());
+    for (damaged, unreadable, healed) in [
+        (vec![], vec![], None),
+        (vec![first], vec![], Some(BodyError::Damaged)),
+        (vec![], vec![first], Some(error)),
+        (vec![second], vec![], None),
+    ] {
+        assert_eq!(found(&damaged, &unreadable), (right.clone(), healed), "{damaged:?} {unreadable:?}");
     }
-    assert_eq!(found(&copies, &[]), Err(BodyError::Damaged));
+    assert_eq!(found(&copies, &[]), (Err(BodyError::Damaged), None));
     for (damaged, unreadable) in
         [(vec![], vec![first, second]), (vec![first], vec![second]), (vec![second], vec![first])]
     {
         let found = found(&damaged, &unreadable);
-        assert!(matches!(found, Err(BodyError::Io(_))), "{damaged:?} {unreadable:?}: {found:?}");
+        assert!(matches!(found, (Err(BodyError::Io(_)), None)), "{damaged:?} {unreadable:?}: {found:?}");
     }
 }
 
