@@ -203,6 +203,7 @@ mod tests {
     use crate::intake::{Intake, Rules};
     use crate::keys::{DkimKeys, TokenRing};
     use crate::mail::{Address, Body, Envelope, Notify, QueueId, Recipient};
+    use crate::outbound::attempt::put_off_due;
     use crate::outbound::{Delivery, Outbound, Routes, Style};
     use crate::privacy::PrivacyKey;
     use crate::queue::{Queue, heads_of};
@@ -214,6 +215,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
+    use tokio::sync::watch;
 
     fn outbound(dir: &Path, min_free: u64) -> Outbound {
         let (log, recovered) = Log::open(Options { min_free, ..Options::new(dir) }).unwrap();
@@ -283,5 +285,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let records = records_of_a_delay(&outbound(dir.path(), u64::MAX)).await;
         assert_eq!((records.len(), is_told(&records[0])), (1, Some(false)), "{records:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_probe_is_noted_for_a_long_queue_as_long_as_there_is_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbound = outbound(dir.path(), 0);
+        for n in 0..6 {
+            let recipients = vec![Recipient::from(Address::parse("b@example.net").unwrap())];
+            let (sender, body) = (Some(Address::parse("a@example.com").unwrap()), Body::default());
+            let envelope = Envelope { sender, recipients, body, smtputf8: false, ret: None, envid: None };
+            let id = QueueId::new(clock::unix_ms(), [n; 10]);
+            outbound.intake.submit(id, envelope, b"Subject: x\r\n\r\n".to_vec()).await.unwrap();
+        }
+        outbound.queue.smarthost_is_down("refused", 0);
+        let (stop, stopping) = watch::channel(false);
+        let later = Instant::now() + Duration::from_mins(1);
+        put_off_due(&outbound, "refused", Instant::now(), &stopping).await;
+        assert_eq!(outbound.queue.backlog(), 5, "the next probe is due");
+        stop.send(true).unwrap();
+        put_off_due(&outbound, "refused", later, &stopping).await;
+        assert_eq!(outbound.queue.backlog(), 4, "the relay stops");
+        stop.send(false).unwrap();
+        put_off_due(&outbound, "refused", later, &stopping).await;
+        assert_eq!((outbound.queue.backlog(), outbound.queue.len()), (0, 6));
     }
 }
