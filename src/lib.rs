@@ -1,5 +1,5 @@
 //! An SMTP relay that adds open and click tracking to HTML mail on its way to a smarthost, and answers the pixel and
-//! the links of what it sent. The README tells how it is run; this page tells how it is built.
+//! the links of what it sent. `docs/` tells how it is run; this page tells how it is built.
 //!
 //! ```text
 //!       SMTP                                                       HTTP

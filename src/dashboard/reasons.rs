@@ -10,7 +10,7 @@ pub fn explain(reason: &str) -> (&'static str, &'static str) {
     let word: StrDeserializer<'_, Error> = reason.into_deserializer();
     match SkipReason::deserialize(word) {
         Ok(reason) => said(reason),
-        Err(_) => ("Left as it was", "A newer version has written this reason: look into its README."),
+        Err(_) => ("Left as it was", "A newer version has written this reason: see its docs/rewriting.md."),
     }
 }
 

@@ -63,7 +63,7 @@ fn of_links(domain: &SenderDomain, grace: Duration, target: &str, now: u64) -> V
     };
     let keep = format!(
         "To keep them working for good, put a proxy of your own before {target} first, which takes over these hosts \
-         and sets X-Forwarded-Host; the README has one under “When a customer leaves”."
+         and sets X-Forwarded-Host; docs/tls.md has one under “When a customer leaves”."
     );
     let ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     match ms {

@@ -1,4 +1,4 @@
-"""One Postfix on both sides of trackpost, set up as the README has it.
+"""One Postfix on both sides of trackpost, set up as docs/postfix.md has it.
 
 It has the mailboxes of example.net. Strangers come to its port 25, here `port`; users and programs to `submission` and
 to its sendmail. What goes through trackpost comes back on a port of its own.

@@ -1,4 +1,4 @@
-"""Postfix, trackpost, and another Postfix as the smarthost, as in the README.
+"""Postfix, trackpost, and another Postfix as the smarthost, as in docs/postfix.md.
 
 The one in front has the mailboxes of shop.example.com and relays all else to trackpost. The one behind has those of
 example.net and knows where shop.example.com is, so that what the relay has to say to a sender comes back to it.

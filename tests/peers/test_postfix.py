@@ -148,7 +148,7 @@ FROM_SENDMAIL = ("mail.shop.example.com", None)
 
 
 class PostfixAroundTheRelay(unittest.TestCase):
-    """One Postfix on both sides: what leaves goes through trackpost, as the README has it."""
+    """One Postfix on both sides: what leaves goes through trackpost, as docs/postfix.md has it."""
 
     ALIASES = "all@example.net ada@example.net, grace@example.net\n"
 

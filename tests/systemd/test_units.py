@@ -89,11 +89,11 @@ class Units(unittest.TestCase):
         for wanted in ("multi-user.target.wants/trackpost.service", "sockets.target.wants/trackpost.socket"):
             self.assertTrue((self.root / "etc/systemd/system" / wanted).is_symlink(), wanted)
 
-    def test_the_readme_installs_what_the_unit_starts(self):
-        text = (UNITS.parent / "README.md").read_text()
+    def test_the_docs_install_what_the_unit_starts(self):
+        text = (UNITS.parent / "docs/install.md").read_text()
         for name in sandbox.service(SERVICE)["ExecStart"][0].split():
             if name.startswith("/"):
-                self.assertTrue(name in text, f"{name} is not in README.md")
+                self.assertTrue(name in text, f"{name} is not in docs/install.md")
 
 
 class Confined(unittest.TestCase):

@@ -1,4 +1,4 @@
-"""Listeners for both families on one port, as the README has them."""
+"""Listeners for both families on one port, as docs/tls.md has them."""
 
 import http.client
 

@@ -16,13 +16,13 @@ from case import Case
 from nginx import Authority, Nginx, forward, free_port
 from support import until
 
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/tls.md"
 CLIENT = "192.0.2.7"
 
 
 def recipe(section):
-    """What the README's nginx for a section says in its location."""
-    part = README.read_text().partition(f"### {section}\n")[2]
+    """What the nginx of a section of docs/tls.md says in its location."""
+    part = PAGE.read_text().partition(f"\n## {section}\n")[2]
     block = re.search(r"```nginx\n(.*?)```", part, re.S)[1]
     return re.search(r"location / \{\n(.*?)\n    \}", block, re.S)[1]
 
@@ -61,7 +61,7 @@ class InFront(Case):
         (event,) = until("a click", lambda: events(server))
         self.assertEqual(event["email_id"], sent.id)
 
-    def test_the_recipe_of_the_readme(self):
+    def test_the_recipe_of_the_docs(self):
         """Its upstream is at another port, as the one that it names is taken by whoever runs the tests."""
         server = self.begin(lambda _: recipe("A proxy in front: nginx"), http=f"upstream trackpost {{ server "
                             f"127.0.0.1:{self.upstream()}; keepalive 32; }}")
@@ -202,7 +202,7 @@ class Left(Acme):
         self.assertEqual({event["email_id"] for event in found}, {sent.id, other.id})
         self.assertEqual(len([event for event in found if event["email_id"] == sent.id]), 1)
 
-    def test_the_recipe_of_the_readme(self):
+    def test_the_recipe_of_the_docs(self):
         location = recipe("When a customer leaves")
         self.assertIn(f"https://{TARGET};", location)
         server, sent = self.leave(location, f"upstream {TARGET} {{ server 127.0.0.1:{self.secure}; }}")
