@@ -242,7 +242,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         Request::KeyList => json!(ops::key_list(ops)),
         Request::KeyRevoke(id) => json!(ops::key_revoke(ops, &id).await?),
         Request::KeyRotate => json!(ops::key_rotate(ops).await?),
-        Request::QueueList { limit } => json!(ops::queue_list(ops, limit)?),
+        Request::QueueList { limit } => json!(supervise::out_of_the_way(|| ops::queue_list(ops, limit))?),
         Request::QueueShow(id) => {
             let id = queue_id(id)?;
             let end = Instant::now() + HISTORY_PATIENCE;
@@ -253,7 +253,7 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
                     other => return Ok(json!(other?)),
                 }
             }
-            json!(ops::message_show(ops, &id)?)
+            json!(supervise::out_of_the_way(|| ops::message_show(ops, &id))?)
         }
         Request::Settings => {
             let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
@@ -264,11 +264,11 @@ async fn perform(ops: &Ops, intake: &Intake, request: Request) -> Result<Value, 
         }
         Request::QueueRetry(id) => {
             let id = id.map(queue_id).transpose()?;
-            json!(ops::queue_retry(ops, id.as_ref())?)
+            json!(supervise::out_of_the_way(|| ops::queue_retry(ops, id.as_ref()))?)
         }
         Request::QueueRemove(id) => json!(ops::queue_remove(ops, &queue_id(id)?).await?),
         Request::QueueHold(held) => json!(ops::queue_hold(ops, held).await?),
-        Request::Search { text, limit } => json!(ops::search(ops, &text, limit)?),
+        Request::Search { text, limit } => json!(supervise::out_of_the_way(|| ops::search(ops, &text, limit))?),
         Request::Test { to, from } => json!(trial::send(ops, intake, &to, from.as_deref()).await?),
         Request::Tracking { domain, on } => json!(ops::tracking_switch(ops, domain.as_deref(), on).await?),
         Request::EventsTail { limit, .. } => json!(ops::events_tail(ops, limit)?),
