@@ -227,12 +227,24 @@ pub(super) struct Segment {
     pub notes: Option<Box<Notes>>,
     /// Damage was found: kept as `.bad` once the log is done with it.
     pub bad: bool,
+    /// Begun by an older program, in a format of its own.
+    pub old: bool,
 }
 
 impl Segment {
     pub fn new(file: Arc<File>, seal: Seal, end: u64) -> Self {
         let notes = Some(Box::default());
-        Self { file, seal, end, live: Owners::default(), live_bytes: 0, names: Names::default(), notes, bad: false }
+        Self {
+            file,
+            seal,
+            end,
+            live: Owners::default(),
+            live_bytes: 0,
+            names: Names::default(),
+            notes,
+            bad: false,
+            old: false,
+        }
     }
 }
 

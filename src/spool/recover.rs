@@ -114,7 +114,9 @@ fn fold(dir: &Path, found: Found, index: &mut Index, recovered: &mut Recovered) 
     let bad_before = recovered.bad_records;
     recovered.bad_records += u64::from(bad);
     let seal = start.seal;
-    index.segments.insert(number, Segment { bad, ..Segment::new(file.clone(), seal, end) });
+    index
+        .segments
+        .insert(number, Segment { bad, old: start.version < VERSION, ..Segment::new(file.clone(), seal, end) });
     if let Some(footer) = footer.filter(|_| !bad) {
         recovered.records += footer.records;
         index.apply_footer(number, footer);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub(super) const DATA: u64 = 8192;
 
 /// Format of segments and records. A later one is refused, not guessed at.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const MAGIC: &[u8; 16] = b"trackpost log\r\n\0";
 

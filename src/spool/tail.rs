@@ -462,7 +462,8 @@ impl Tail {
 /// The last segment, where it can be written on: damaged ones are left as they are.
 fn continued(index: &Index, options: &Options) -> Option<Active> {
     let (&id, segment) = index.segments.last_key_value()?;
-    if segment.bad || id != index.highest || segment.end >= options.segment_size {
+    // An older program would read on in one of its own, past what it does not know.
+    if segment.bad || segment.old || id != index.highest || segment.end >= options.segment_size {
         return None;
     }
     let file = segment.file.clone();

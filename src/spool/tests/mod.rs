@@ -245,7 +245,28 @@ fn a_second_process_and_a_later_format_are_refused() {
     opened.write_all_at(&later, 4096).unwrap();
     let error = Log::open(options(dir.path())).unwrap_err();
     assert_eq!(error, OpenError::Newer { file: file.clone(), version: VERSION + 1 });
-    assert_eq!(error.to_string(), format!("{}: format 2 is newer than this program knows (1)", file.display()));
+    assert_eq!(error.to_string(), format!("{}: format 3 is newer than this program knows (2)", file.display()));
+}
+
+#[test]
+fn what_an_older_program_wrote_is_read_and_not_written_on() {
+    let dir = TempDir::new().unwrap();
+    let (log, _) = open(dir.path());
+    log.append(message(1, 1)).wait().unwrap();
+    log.close();
+    let file = segment::path(&dir.path().join("log"), 1);
+    let opened = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+    let older = Start { version: VERSION - 1, ..Start::read(&opened, drop).unwrap().unwrap() }.encode();
+    opened.write_all_at(&older, 0).unwrap();
+    opened.write_all_at(&older, 4096).unwrap();
+    let before = fs::read(&file).unwrap().len();
+    let (log, recovered) = open(dir.path());
+    assert_eq!(recovered.messages.len(), 1);
+    log.append(message(2, 1)).wait().unwrap();
+    log.close();
+    assert!(fs::read(&file).unwrap().len() <= before);
+    let (_log, recovered) = open(dir.path());
+    assert_eq!(recovered.messages.len(), 2);
 }
 
 #[test]
