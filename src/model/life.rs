@@ -162,6 +162,8 @@ impl Life {
     /// As a polite stop, once the queue is empty; gives the view back as it was left.
     pub fn stop(self) -> Arc<Store> {
         let Self { runtime, ops, store, stop_delivery, stop_recorder, delivery, recorder, .. } = self;
+        // It opens a moment after the start, which may be just now.
+        until("the view opens", || store.load_full());
         runtime.block_on(async {
             stop_delivery.send(true).unwrap();
             tokio::time::timeout(PATIENCE, delivery).await.expect("delivery stops").unwrap();
