@@ -1,4 +1,5 @@
-"""README.md and docs/ are true in what a program can check: links, settings and commands. Standard library only.
+"""README.md, docs/ and the pages beside README.md are true in what a program can check: links, settings and commands.
+Standard library only.
 
 `python3 -m unittest` in this folder. With `TRACKPOST_BIN=PROGRAM`, subcommands and options are looked up in its --help
 as well; without it, commands alone, in src/cli/mod.rs.
@@ -15,7 +16,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README, DOCS, CONFIG = ROOT / "README.md", ROOT / "docs", ROOT / "config" / "trackpost.toml"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 PROGRAM = os.environ.get("TRACKPOST_BIN")
 
 
