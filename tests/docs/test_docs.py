@@ -16,7 +16,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README, DOCS, CONFIG = ROOT / "README.md", ROOT / "docs", ROOT / "config" / "trackpost.toml"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [README, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 PROGRAM = os.environ.get("TRACKPOST_BIN")
 
 
