@@ -16,7 +16,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README, DOCS, CONFIG = ROOT / "README.md", ROOT / "docs", ROOT / "config" / "trackpost.toml"
-PAGES = [README, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 PROGRAM = os.environ.get("TRACKPOST_BIN")
 
 
@@ -122,6 +123,36 @@ class Docs(unittest.TestCase):
                     self.assertTrue(file.exists())
                     if anchor:
                         self.assertIn(anchor, anchors(file))
+
+    def test_files_exist(self):
+        """What contributors are told to run and to read, by path, target or campaign."""
+        told = CONTRIBUTING.read_text()
+        paths = re.findall(r"(?<![\w/.-])(?:src|tests|fuzz|benches|fixtures|docs|config)/[\w./-]*\w", told)
+        self.assertGreater(len(paths), 40)
+        for path in {path for path in paths if path != "fuzz/artifacts"}:
+            with self.subTest(path=path):
+                self.assertTrue((ROOT / path).exists())
+        for target in re.findall(r"--test (\w+)", told):
+            with self.subTest(target=target):
+                self.assertTrue((ROOT / f"tests/{target}.rs").exists() or (ROOT / f"tests/{target}/main.rs").exists())
+        for bench in re.findall(r"--bench (\w+)", told):
+            with self.subTest(bench=bench):
+                self.assertTrue((ROOT / f"benches/{bench}.rs").exists())
+        for module in re.findall(r"`(?:cargo test --lib )?([a-z]\w*)::`", told):
+            with self.subTest(module=module):
+                self.assertTrue(any((ROOT / "src" / name).exists() for name in (module, f"{module}.rs")))
+        listed = re.findall(r"^#   tests/campaign ([\w-]+)", (ROOT / "tests/campaign").read_text(), re.M)
+        for campaign in re.findall(r"tests/campaign ([a-z-]+)(?= [0-9]|`)", told):
+            with self.subTest(campaign=campaign):
+                self.assertIn(campaign, listed)
+
+    def test_contributors_are_told_of_every_test_and_fuzz_target(self):
+        table = CONTRIBUTING.read_text().partition("## How the tests are laid out\n")[2]
+        told = set(re.findall(r"`tests/([\w.]+)`", table))
+        entries = {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir() or entry.suffix == ".rs"}
+        self.assertEqual(entries - {"__pycache__"} - told, set())
+        targets = {target.stem for target in (ROOT / "fuzz/fuzz_targets").glob("*.rs")}
+        self.assertEqual(targets - set(re.findall(r"`(\w+)`", table)), set())
 
     def test_settings_exist(self):
         known = settings()
