@@ -168,7 +168,10 @@ impl World {
         let before = self.peer.taken();
         self.life().faults.fail(true);
         queue.hold(false);
-        until("the first goes out", || (self.peer.taken() > before).then_some(()));
+        // Where outcomes of what was sent before wait already, none does.
+        let log = self.life().ops.log.clone();
+        until("the first goes out", || (self.peer.taken() > before || log.stuck_for().is_some()).then_some(()));
+        drop(log);
         let since = Instant::now();
         std::thread::sleep(STUCK);
         let so_far = self.peer.taken();
