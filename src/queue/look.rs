@@ -57,7 +57,7 @@ impl Queue {
     }
 
     /// Up to `limit` messages between these whose head is wanted, from the newest on (`backwards`) or from the oldest. No more
-    /// than [`LOOKS`] heads beyond these are read.
+    /// than 10,000 heads beyond these are read.
     pub fn page(
         &self,
         (mut from, mut to): (Bound<QueueId>, Bound<QueueId>),

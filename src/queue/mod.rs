@@ -381,7 +381,7 @@ impl Queue {
         self.more();
     }
 
-    /// Makes due what waited for the smarthost alone, of the next [`BATCH`] messages that have a time, behind `last` of
+    /// Makes due what waited for the smarthost alone, of the next thousand messages that have a time, behind `last` of
     /// them. Gives back the last that it looked at; `None` at their end, or where the smarthost is down again.
     pub fn free_stranded(&self, last: Option<(u64, QueueId)>) -> Option<(u64, QueueId)> {
         let mut state = self.state();
@@ -423,7 +423,7 @@ impl Queue {
         self.more();
     }
 
-    /// Moves what has fallen due at `now`, [`BATCH`] messages of it at most, to those to be taken; returns the next due
+    /// Moves what has fallen due at `now`, a thousand messages of it at most, to those to be taken; returns the next due
     /// time, which is over where there are more.
     pub fn wake_due(&self, now: u64) -> Option<u64> {
         let mut state = self.state();
