@@ -240,7 +240,8 @@ format = "json"
             client.request("GET", link.decode(), headers={"Host": "links.shop.example.com"})
             self.assertIn(client.getresponse().status, (200, 302))
             client.close()
-        self.wait_for("a click", lambda: "clicked" in self.ask("events", "tail", "--limit", "50"))
+        # History opens a moment after the start; until then there are no events to be had.
+        self.wait_for("a click", lambda: "clicked" in run(*self.words("events", "tail", "--limit", "50")).stdout)
         self.ask("key", "rotate")
         self.server.send_signal(signal.SIGHUP)
         self.wait_for("the reload", lambda: self.logged("was reloaded"))
