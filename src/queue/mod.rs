@@ -219,7 +219,7 @@ impl Queue {
         }
         let lane = state.lanes.enter(&head.lane());
         let owner = state.owners.add(head.from_domain.as_deref());
-        state.add(id, Job::new(lane, owner, recipients_of(&head), head.accepted_at));
+        state.add(id, Job::new(lane, owner, head.recipients(), head.accepted_at));
         if let Some(body) = body
             && body.len() <= HOT_MESSAGE
             && state.unreachable.is_none()
@@ -530,8 +530,4 @@ impl State {
             self.settled.pop_front();
         }
     }
-}
-
-fn recipients_of(head: &MessageHead) -> u16 {
-    u16::try_from(head.envelope.recipients.len()).unwrap_or(u16::MAX)
 }

@@ -8,7 +8,7 @@
 //!
 //! The work is done by the writer, a few MiB between two batches.
 
-use super::index::{Index, Place, Segment, count, fold};
+use super::index::{Index, Place, Segment, fold};
 use super::owners::Owner;
 use super::queue::{Item, Want};
 use super::record::{Effect, Encoded, Seal};
@@ -192,7 +192,7 @@ impl Copy {
     pub fn into_item(mut self, tail: &Tail) -> Result<Item, AppendError> {
         if let Effect::Message { id, head, newest: Some(newest) } = &mut self.effect {
             for outcomes in tail.unsynced_outcomes(id) {
-                fold(newest, outcomes.clone(), count(head));
+                fold(newest, outcomes.clone(), head.recipients());
             }
         }
         let record = Encoded::again(self.effect, self.body, self.body_crc, self.damaged)?;

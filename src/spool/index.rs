@@ -165,11 +165,6 @@ pub(super) fn fold(newest: &mut Vec<Outcome>, outcomes: Vec<Outcome>, recipients
     }
 }
 
-/// How many recipients the fold counts: a record for more than can be numbered never gets settled, and none is accepted.
-pub(super) fn count(head: &MessageHead) -> u16 {
-    u16::try_from(head.envelope.recipients.len()).unwrap_or(u16::MAX)
-}
-
 pub(super) fn full_statuses(head: &MessageHead, newest: &[Outcome]) -> Vec<Outcome> {
     let mut all: Vec<_> = (0..head.envelope.recipients.len())
         .map_while(|n| u16::try_from(n).ok())
@@ -309,7 +304,7 @@ impl Index {
         }
         let names = self.segments.get_mut(&place.segment).map(|segment| &mut segment.names);
         let (lane, from) = names.map_or((NonZeroU32::MIN, None), |names| names.of(head));
-        let mut message = Message::new(place, head.accepted_at, count(head), (lane, from));
+        let mut message = Message::new(place, head.accepted_at, head.recipients(), (lane, from));
         message.fold(newest.unwrap_or_default(), &mut self.replies);
         if !message.is_settled() {
             self.messages.insert(id, message);

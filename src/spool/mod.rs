@@ -165,6 +165,11 @@ pub struct MessageHead {
 }
 
 impl MessageHead {
+    /// How many recipients are counted: a record for more than can be numbered never gets settled, and none is accepted.
+    pub fn recipients(&self) -> u16 {
+        u16::try_from(self.envelope.recipients.len()).unwrap_or(u16::MAX)
+    }
+
     /// The domain of the first recipient in lower case, by which messages take turns; empty where there is none.
     pub fn lane(&self) -> String {
         let first = self.envelope.recipients.first().and_then(|recipient| recipient.address.domain());
