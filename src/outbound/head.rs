@@ -98,9 +98,16 @@ pub(super) fn give_up(outbound: &Outbound, id: &QueueId, due: &[Due], error: &Bo
 /// Tells the senders of messages of which a start found nothing but the id, where the history knows them.
 pub async fn tell_of_lost(outbound: &Outbound, lost: Vec<QueueId>) {
     for id in lost {
-        let Ok(Some(Known { head, open })) = known(outbound, id).await else {
-            tracing::error!(queue_id = %id, "a message is damaged in the log, and the history does not know whose it was");
-            continue;
+        let Known { head, open } = match known(outbound, id).await {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                tracing::error!(queue_id = %id, "a message is damaged in the log, and the history does not know whose it was");
+                continue;
+            }
+            Err(e) => {
+                tracing::error!(queue_id = %id, "a message is damaged in the log, and the history cannot be read: {e}");
+                continue;
+            }
         };
         if open.is_empty() {
             continue;

@@ -4,6 +4,8 @@
 //! one. One thread commits: `apply_batch`, then `flush`, then `syncfs` on the folder, and only then the answer,
 //! because sled's own flush is not durable on Linux. Values stay below [`MAX_VALUE`], since larger ones would end up
 //! in files that are never synced. Nothing on the way of a message waits for this module.
+//!
+//! It is one file, since the order of a commit, its keys and the way a folder is opened and put aside are one promise.
 
 mod chunks;
 mod counts;
